@@ -1,0 +1,109 @@
+// Many pairs of frames on one dense flow kernel: which thread takes which pair, and each frame prepared once.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "kernels.hpp"
+#include "threads.hpp"
+
+namespace mmme {
+
+// Frames that lie frame_bytes apart; 0 is one frame for every pair.
+struct Film {
+    const char* data;
+    std::ptrdiff_t frame_bytes, row_bytes;
+    Pixel pixel;
+
+    Image operator[](std::ptrdiff_t i) const { return {data + i * frame_bytes, row_bytes, pixel}; }
+};
+
+// The prepared frames one thread keeps, least recently used out first. A frame is known by its address.
+template <class Params> class PreparedFrames {
+public:
+    PreparedFrames(const FlowKernel<Params>& kernel, int height, int width, const Params& params, std::ptrdiff_t frames)
+        : kernel_(kernel), height_(height), width_(width), params_(params),
+          frame_size_(align(kernel.frame_size(height, width, params))),
+          scratch_size_(align(kernel.scratch_size(height, width, params))),
+          capacity_(std::max<std::size_t>(2, std::min<std::size_t>(frames, budget / frame_size_))) {}
+
+    // The memory that every thread needs; call attach() on that thread before anything else.
+    void attach() {
+        if (memory_) return;
+        memory_ = mmme::scratch(scratch_size_ + capacity_ * frame_size_);
+        entries_.reserve(capacity_);
+    }
+    float* scratch() { return memory_; }
+
+    const float* prepared(const Image& image, const Rows& rows) {
+        ++clock_;
+        for (Entry& entry : entries_)
+            if (entry.data == image.data) {
+                entry.used = clock_;
+                return entry.frame;
+            }
+        if (entries_.size() < capacity_)
+            entries_.push_back({nullptr, memory_ + scratch_size_ + entries_.size() * frame_size_, 0});
+        else
+            std::swap(*std::min_element(entries_.begin(), entries_.end(),
+                                        [](const Entry& a, const Entry& b) { return a.used < b.used; }),
+                      entries_.back());
+        Entry& entry = entries_.back();
+        entry.data = image.data;
+        entry.used = clock_;
+        kernel_.prepare(image, height_, width_, params_, entry.frame, scratch(), rows);
+        return entry.frame;
+    }
+
+private:
+    static constexpr std::size_t budget = 8u << 20; // floats: 32 MB a thread
+    static std::size_t align(std::size_t floats) { return (floats + 15) / 16 * 16; }
+
+    struct Entry {
+        const void* data;
+        float* frame;
+        std::uint64_t used;
+    };
+    const FlowKernel<Params>& kernel_;
+    int height_, width_;
+    const Params& params_;
+    std::size_t frame_size_, scratch_size_, capacity_;
+    float* memory_ = nullptr;
+    std::vector<Entry> entries_;
+    std::uint64_t clock_ = 0;
+};
+
+// flow: (pairs, height, width, 2); with use_initial it holds the flows to start from. warm_start = n > 0: each pair
+// starts from the flow before it, every n-th one cold, so that chains of n pairs are what threads share out.
+template <class Params>
+void flow_batch(const FlowKernel<Params>& kernel, const Params& params, const Film& prev, const Film& curr, float* flow,
+                bool use_initial, std::ptrdiff_t pairs, int height, int width, int warm_start, int threads) {
+    const std::ptrdiff_t field = static_cast<std::ptrdiff_t>(height) * width * 2;
+    const std::ptrdiff_t chain = std::max(warm_start, 1);
+    const std::ptrdiff_t chains = (pairs + chain - 1) / chain;
+    // Fewer chains than threads: the threads share the rows of one pair at a time. Otherwise runs of neighbouring
+    // chains, long enough that a film's frames are seldom prepared by two threads, short enough that none waits long.
+    const bool share_rows = chains < threads;
+    const std::ptrdiff_t run = share_rows ? chains : std::clamp<std::ptrdiff_t>(chains / (4 * threads), 1, 64);
+    const Rows rows = rows_on(share_rows ? threads : 1);
+
+    std::vector<PreparedFrames<Params>> workers;
+    for (int i = 0; i < (share_rows ? 1 : threads); ++i)
+        workers.emplace_back(kernel, height, width, params, 2 * pairs);
+
+    parallel_for((chains + run - 1) / run, share_rows ? 1 : threads, [&](std::ptrdiff_t task, int slot) {
+        PreparedFrames<Params>& frames = workers[slot];
+        frames.attach();
+        const std::ptrdiff_t end = std::min((task + 1) * run * chain, pairs);
+        for (std::ptrdiff_t i = task * run * chain; i < end; ++i) {
+            const bool warm = i % chain != 0;
+            if (warm) std::memcpy(flow + i * field, flow + (i - 1) * field, field * sizeof(float));
+            const float* from = frames.prepared(prev[i], rows);
+            const float* to = frames.prepared(curr[i], rows);
+            kernel.solve(from, to, flow + i * field, use_initial || warm, height, width, params, frames.scratch(), rows);
+        }
+    });
+}
+
+} // namespace mmme

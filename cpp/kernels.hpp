@@ -1,0 +1,100 @@
+// The one list of kernels: their parameters, and a table of function pointers that every instruction set fills.
+//
+// Kernels are pure functions on pointers. They never allocate, throw, start a thread or know Python; scratch memory and
+// the means to spread rows over threads come from outside.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mmme {
+
+enum class Pixel : int { u8, u16, f32 };
+
+// One frame where it lies in the caller's memory: pixels of a row are adjacent, rows are row_bytes apart.
+struct Image {
+    const void* data;
+    std::ptrdiff_t row_bytes;
+    Pixel pixel;
+};
+
+// Runs body(self, begin, end) over bands that cover rows 0..rows once, perhaps on several threads, and returns when all
+// are done. A kernel's result must not depend on where the bands are cut.
+struct Rows {
+    void (*run)(const Rows& rows, int count, void (*body)(void* self, int begin, int end), void* self);
+    int threads;
+
+    template <class Body> void operator()(int count, Body&& body) const {
+        auto call = [](void* self, int begin, int end) { (*static_cast<Body*>(self))(begin, end); };
+        if (threads <= 1)
+            body(0, count);
+        else
+            run(*this, count, call, &body);
+    }
+};
+
+struct TVL1 {
+    float tau, lambda, theta, epsilon, scale_step;
+    int scales, warps, inner_iterations, outer_iterations, median;
+};
+
+struct Farneback {
+    double pyr_scale, poly_sigma;
+    int levels, window, iterations, poly_n;
+    bool gaussian;
+};
+
+// A dense flow method in two steps, so that a frame that occurs in several pairs is prepared once.
+// Sizes are in floats; frame and scratch are 64-byte aligned.
+template <class Params> struct FlowKernel {
+    std::size_t (*frame_size)(int height, int width, const Params&);
+    std::size_t (*scratch_size)(int height, int width, const Params&);
+    void (*prepare)(const Image&, int height, int width, const Params&, float* frame, float* scratch, const Rows&);
+    // flow: (height, width, 2), (dx, dy) in pixels. With use_initial it holds the flow to start from.
+    void (*solve)(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
+                  const Params&, float* scratch, const Rows&);
+};
+
+enum class Stencil : int { central, forward, backward };
+
+struct Strain {
+    Stencil stencil;
+    bool mmme;       // the MMME notebooks' swapped axes
+    bool components; // (exx, eyy, exy) instead of the magnitude
+};
+
+enum class Statistic : int { mean, sum, max, min, range, threshold };
+
+struct BandPower {
+    const void* data; // (channel, sample)
+    bool float64;
+    std::ptrdiff_t channels, channel_stride; // in samples
+    const std::int64_t* starts;              // first sample of each window
+    int window;
+    const float* taper; // (window)
+    bool detrend;       // remove each window's mean
+    int nfft;
+    const std::int32_t* bins; // the DFT bins that the bands need
+    int n_bins;
+    const float* weights; // (band, bin): what |X|^2 counts for
+    int n_bands;
+};
+
+struct Kernels {
+    const char* name;
+    FlowKernel<TVL1> tvl1;
+    FlowKernel<Farneback> farneback;
+    // flow (height, width, 2) -> (height, width), or (height, width, 3) with components.
+    void (*strain)(const float* flow, float* out, int height, int width, const Strain&);
+    // values (height, width) -> (rows, columns): means of the cells of a lattice cut at y * height / rows.
+    void (*block_means)(const float* values, float* out, int height, int width, int rows, int columns);
+    // values (samples, lanes) -> (samples - window + 1, lanes), for lanes begin..end only. p: mean + p (max - mean).
+    std::size_t (*sliding_scratch)(std::ptrdiff_t window, std::ptrdiff_t lanes, Statistic);
+    void (*sliding)(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, std::ptrdiff_t begin,
+                    std::ptrdiff_t end, std::ptrdiff_t window, Statistic, float p, float* scratch);
+    // out (windows, channel, band), for windows begin..end only.
+    std::size_t (*band_power_scratch)(const BandPower&);
+    void (*band_power)(const BandPower&, float* out, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
+};
+
+} // namespace mmme

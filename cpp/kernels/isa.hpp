@@ -1,0 +1,50 @@
+// What the kernel sources share: the namespace of the instruction set they are compiled for, and hints to the compiler.
+//
+// Everything here and in the sources has internal linkage or lives in mmme::MMME_ISA: an inline function with a common
+// name, compiled with AVX, could be picked by the linker for every CPU.
+#pragma once
+
+#include "../kernels.hpp"
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define MMME_RESTRICT __restrict
+#define MMME_IVDEP __pragma(loop(ivdep))
+#define MMME_INLINE static __forceinline
+#elif defined(__clang__)
+#define MMME_RESTRICT __restrict__
+#define MMME_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#define MMME_INLINE static inline __attribute__((always_inline))
+#else
+#define MMME_RESTRICT __restrict__
+#define MMME_IVDEP _Pragma("GCC ivdep")
+#define MMME_INLINE static inline __attribute__((always_inline))
+#endif
+
+namespace mmme::MMME_ISA {
+
+std::size_t tvl1_frame_size(int height, int width, const TVL1&);
+std::size_t tvl1_scratch_size(int height, int width, const TVL1&);
+void tvl1_prepare(const Image&, int height, int width, const TVL1&, float* frame, float* scratch, const Rows&);
+void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width, const TVL1&,
+                float* scratch, const Rows&);
+
+std::size_t farneback_frame_size(int height, int width, const Farneback&);
+std::size_t farneback_scratch_size(int height, int width, const Farneback&);
+void farneback_prepare(const Image&, int height, int width, const Farneback&, float* frame, float* scratch,
+                       const Rows&);
+void farneback_solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
+                     const Farneback&, float* scratch, const Rows&);
+
+void strain(const float* flow, float* out, int height, int width, const Strain&);
+void block_means(const float* values, float* out, int height, int width, int rows, int columns);
+
+std::size_t sliding_scratch(std::ptrdiff_t window, std::ptrdiff_t lanes, Statistic);
+void sliding(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, std::ptrdiff_t begin,
+             std::ptrdiff_t end, std::ptrdiff_t window, Statistic, float p, float* scratch);
+
+std::size_t band_power_scratch(const BandPower&);
+void band_power(const BandPower&, float* out, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
+
+extern const Kernels kernels;
+
+} // namespace mmme::MMME_ISA

@@ -1,0 +1,20 @@
+#include "isa.hpp"
+
+#define MMME_STRING_(x) #x
+#define MMME_STRING(x) MMME_STRING_(x)
+
+namespace mmme::MMME_ISA {
+
+const Kernels kernels = {
+    MMME_STRING(MMME_ISA),
+    {tvl1_frame_size, tvl1_scratch_size, tvl1_prepare, tvl1_solve},
+    {farneback_frame_size, farneback_scratch_size, farneback_prepare, farneback_solve},
+    strain,
+    block_means,
+    sliding_scratch,
+    sliding,
+    band_power_scratch,
+    band_power,
+};
+
+} // namespace mmme::MMME_ISA

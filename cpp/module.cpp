@@ -1,0 +1,200 @@
+// The only file that knows Python: exact arrays in, kernels called without the GIL. python/mmme_fast/ checks values and
+// words the errors; what is checked here again is only what keeps memory safe.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "flow_batch.hpp"
+#include "kernels.hpp"
+#include "threads.hpp"
+
+namespace py = pybind11;
+using namespace mmme;
+
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style>;
+using Ints = py::array_t<std::int64_t, py::array::c_style>;
+
+void require(bool ok, const char* rule) {
+    if (!ok) throw py::value_error(rule);
+}
+
+Pixel pixel_of(const py::array& frames) {
+    if (frames.dtype().is(py::dtype::of<std::uint8_t>())) return Pixel::u8;
+    if (frames.dtype().is(py::dtype::of<std::uint16_t>())) return Pixel::u16;
+    if (frames.dtype().is(py::dtype::of<float>())) return Pixel::f32;
+    throw py::type_error("frames must be uint8, uint16 or float32");
+}
+
+Film film_of(const py::array& frames) {
+    require(frames.ndim() == 3, "frames must be (frame, y, x)");
+    require(frames.strides(2) == frames.itemsize(), "pixels of a row must be adjacent");
+    return {static_cast<const char*>(frames.data()), frames.strides(0), frames.strides(1), pixel_of(frames)};
+}
+
+template <class Params>
+void run_flow(const FlowKernel<Params>& kernel, const Params& params, const py::array& prev, const py::array& curr,
+              Floats& flow, bool use_initial, int warm_start, int threads) {
+    const Film from = film_of(prev), to = film_of(curr);
+    require(flow.ndim() == 4 && flow.shape(3) == 2, "flow must be (frame, y, x, 2)");
+    for (int axis = 0; axis < 3; ++axis)
+        require(prev.shape(axis) == flow.shape(axis) && curr.shape(axis) == flow.shape(axis),
+                "prev, curr and flow must have the same frames, rows and columns");
+    require(flow.shape(1) > 0 && flow.shape(2) > 0 && flow.shape(1) < (1 << 15) && flow.shape(2) < (1 << 15),
+            "height and width must be 1 to 32767");
+    float* out = flow.mutable_data();
+    const std::ptrdiff_t pairs = flow.shape(0);
+    const int height = static_cast<int>(flow.shape(1)), width = static_cast<int>(flow.shape(2));
+    py::gil_scoped_release unlocked;
+    flow_batch(kernel, params, from, to, out, use_initial, pairs, height, width, warm_start, threads);
+}
+
+template <class Enum> Enum named(const std::string& name, std::initializer_list<std::pair<const char*, Enum>> all) {
+    for (const auto& [known, value] : all)
+        if (name == known) return value;
+    throw py::value_error("unknown name " + name);
+}
+
+void tvl1(const py::array& prev, const py::array& curr, Floats flow, bool use_initial, float tau, float lambda,
+          float theta, int scales, int warps, float epsilon, int inner_iterations, int outer_iterations,
+          float scale_step, int median, int warm_start, int threads) {
+    const TVL1 params{tau, lambda, theta, epsilon, scale_step, scales, warps, inner_iterations, outer_iterations, median};
+    run_flow(active().tvl1, params, prev, curr, flow, use_initial, warm_start, threads);
+}
+
+void farneback(const py::array& prev, const py::array& curr, Floats flow, bool use_initial, double pyr_scale,
+               int levels, int window, int iterations, int poly_n, double poly_sigma, bool gaussian, int threads) {
+    const Farneback params{pyr_scale, poly_sigma, levels, window, iterations, poly_n, gaussian};
+    run_flow(active().farneback, params, prev, curr, flow, use_initial, 0, threads);
+}
+
+void strain(const Floats& flow, Floats out, const std::string& stencil, const std::string& convention, bool components,
+            int threads) {
+    const Strain params{named<Stencil>(stencil, {{"central", Stencil::central},
+                                                 {"forward", Stencil::forward},
+                                                 {"backward", Stencil::backward}}),
+                        convention == "mmme", components};
+    require(flow.ndim() == 4 && flow.shape(3) == 2, "flow must be (frame, y, x, 2)");
+    require(out.size() == flow.size() / 2 * (components ? 3 : 1), "out has the wrong size");
+    const std::ptrdiff_t fields = flow.shape(0);
+    const int height = static_cast<int>(flow.shape(1)), width = static_cast<int>(flow.shape(2));
+    const float* from = flow.data();
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    const std::ptrdiff_t pixels = static_cast<std::ptrdiff_t>(height) * width;
+    parallel_for(fields, threads, [&](std::ptrdiff_t i, int) {
+        active().strain(from + i * pixels * 2, to + i * pixels * (components ? 3 : 1), height, width, params);
+    });
+}
+
+void block_means(const Floats& values, Floats out, int threads) {
+    require(values.ndim() == 3 && out.ndim() == 3 && values.shape(0) == out.shape(0), "values, out must be (frame, y, x)");
+    require(out.shape(1) <= values.shape(1) && out.shape(2) <= values.shape(2), "more blocks than pixels");
+    const int height = static_cast<int>(values.shape(1)), width = static_cast<int>(values.shape(2));
+    const int rows = static_cast<int>(out.shape(1)), columns = static_cast<int>(out.shape(2));
+    const std::ptrdiff_t frames = values.shape(0);
+    const float* from = values.data();
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    parallel_for(frames, threads, [&](std::ptrdiff_t i, int) {
+        active().block_means(from + i * height * width, to + i * rows * columns, height, width, rows, columns);
+    });
+}
+
+void sliding(const Floats& values, Floats out, std::ptrdiff_t window, const std::string& statistic, float p,
+             int threads) {
+    const auto which = named<Statistic>(statistic, {{"mean", Statistic::mean},
+                                                    {"sum", Statistic::sum},
+                                                    {"max", Statistic::max},
+                                                    {"min", Statistic::min},
+                                                    {"range", Statistic::range},
+                                                    {"threshold", Statistic::threshold}});
+    require(values.ndim() == 2 && out.ndim() == 2 && values.shape(1) == out.shape(1), "values must be (sample, lane)");
+    require(window >= 1 && out.shape(0) == values.shape(0) - window + 1, "out has the wrong number of samples");
+    const std::ptrdiff_t samples = values.shape(0), lanes = values.shape(1);
+    const float* from = values.data();
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    // Whole cache lines of lanes: a thread never writes into another's.
+    constexpr std::ptrdiff_t width = 16;
+    const std::ptrdiff_t groups = (lanes + width - 1) / width;
+    const std::ptrdiff_t tasks = std::min<std::ptrdiff_t>(groups, threads);
+    parallel_for(tasks, threads, [&](std::ptrdiff_t task, int) {
+        const std::ptrdiff_t begin = groups * task / tasks * width;
+        const std::ptrdiff_t end = std::min(groups * (task + 1) / tasks * width, lanes);
+        float* memory = scratch(active().sliding_scratch(window, end - begin, which));
+        active().sliding(from, to, samples, lanes, begin, end, window, which, p, memory);
+    });
+}
+
+void band_power(const py::array& data, Floats out, const Ints& starts, const Floats& taper, bool detrend, int nfft,
+                const py::array_t<std::int32_t, py::array::c_style>& bins, const Floats& weights, int threads) {
+    const bool float64 = data.dtype().is(py::dtype::of<double>());
+    require(float64 || data.dtype().is(py::dtype::of<float>()), "data must be float32 or float64");
+    require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
+            "data must be (channel, sample), with adjacent samples");
+    require(starts.ndim() == 1 && taper.ndim() == 1 && bins.ndim() == 1 && weights.ndim() == 2 &&
+                weights.shape(1) == bins.shape(0),
+            "starts, taper, bins must be 1-D, weights (band, bin)");
+    require(out.ndim() == 3 && out.shape(0) == starts.shape(0) && out.shape(1) == data.shape(0) &&
+                out.shape(2) == weights.shape(0),
+            "out must be (window, channel, band)");
+    const int window = static_cast<int>(taper.shape(0));
+    require(window >= 1 && nfft >= window, "window must be 1 to nfft samples");
+    for (py::ssize_t i = 0; i < starts.shape(0); ++i)
+        require(starts.data()[i] >= 0 && starts.data()[i] + window <= data.shape(1), "a window leaves the data");
+    const BandPower job{data.data(),    float64,     data.shape(0), data.strides(0) / data.itemsize(),
+                        starts.data(),  window,      taper.data(),  detrend,
+                        nfft,           bins.data(), static_cast<int>(bins.shape(0)),
+                        weights.data(), static_cast<int>(weights.shape(0))};
+    const std::ptrdiff_t windows = starts.shape(0);
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    const std::ptrdiff_t tasks = std::min<std::ptrdiff_t>(windows, 4 * threads);
+    parallel_for(tasks, threads, [&](std::ptrdiff_t task, int) {
+        float* memory = scratch(active().band_power_scratch(job));
+        active().band_power(job, to, windows * task / tasks, windows * (task + 1) / tasks, memory);
+    });
+}
+
+} // namespace
+
+PYBIND11_MODULE(_core, m) {
+    m.doc() = "Native kernels of mmme_fast. Arguments are exact: nothing is converted or copied; results go to out.";
+
+    m.def(
+        "supported",
+        [] {
+            std::vector<std::string> names;
+            for (const Kernels* table : supported()) names.push_back(table->name);
+            return names;
+        },
+        "Instruction sets that this build and this CPU share, fastest first.");
+    m.def("active", [] { return std::string(active().name); }, "The instruction set in use.");
+    m.def("use", [](const std::string& name) { return use(name); }, py::arg("name"),
+          "Choose the instruction set; False when it is not supported.");
+
+    const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
+    m.def("tvl1", tvl1, exact("prev"), exact("curr"), exact("flow"), py::arg("use_initial"), py::arg("tau"),
+          py::arg("lambda_"), py::arg("theta"), py::arg("scales"), py::arg("warps"), py::arg("epsilon"),
+          py::arg("inner_iterations"), py::arg("outer_iterations"), py::arg("scale_step"), py::arg("median"),
+          py::arg("warm_start"), py::arg("threads"), "TV-L1 flow of pairs of frames, written to flow.");
+    m.def("farneback", farneback, exact("prev"), exact("curr"), exact("flow"), py::arg("use_initial"),
+          py::arg("pyr_scale"), py::arg("levels"), py::arg("window"), py::arg("iterations"), py::arg("poly_n"),
+          py::arg("poly_sigma"), py::arg("gaussian"), py::arg("threads"),
+          "Farneback flow of pairs of frames, written to flow.");
+    m.def("strain", strain, exact("flow"), exact("out"), py::arg("stencil"), py::arg("convention"),
+          py::arg("components"), py::arg("threads"), "Optical strain of flow fields, written to out.");
+    m.def("block_means", block_means, exact("values"), exact("out"), py::arg("threads"),
+          "Means over the cells of a lattice, written to out.");
+    m.def("sliding", sliding, exact("values"), exact("out"), py::arg("window"), py::arg("statistic"), py::arg("p"),
+          py::arg("threads"), "A statistic over sliding windows of each lane, written to out.");
+    m.def("band_power", band_power, exact("data"), exact("out"), exact("starts"), exact("taper"), py::arg("detrend"),
+          py::arg("nfft"), exact("bins"), exact("weights"), py::arg("threads"),
+          "Weighted sums of |DFT|^2 over windows, written to out.");
+}

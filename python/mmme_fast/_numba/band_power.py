@@ -1,0 +1,5 @@
+"""Weighted sums of |DFT|^2 over windows; the twin of cpp/kernels/band_power.cpp."""
+
+
+def band_power(*arguments: object) -> None:
+    raise NotImplementedError
