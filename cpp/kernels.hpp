@@ -86,8 +86,11 @@ struct Kernels {
     FlowKernel<Farneback> farneback;
     // flow (height, width, 2) -> (height, width), or (height, width, 3) with components.
     void (*strain)(const float* flow, float* out, int height, int width, const Strain&);
-    // values (height, width) -> (rows, columns): means of the cells of a lattice cut at y * height / rows.
-    void (*block_means)(const float* values, float* out, int height, int width, int rows, int columns);
+    // values (height, width, channels) -> (rows, columns, channels): means of the cells of a lattice whose lines lie at
+    // y = height * i / rows, rounded down.
+    void (*block_means)(const float* values, float* out, int height, int width, int channels, int rows, int columns);
+    // out[y, x] = frame at (m0 x + m1 y + m2, m3 x + m4 y + m5), by cubic convolution, the border repeated outside.
+    void (*warp)(const float* frame, float* out, int height, int width, const double* matrix);
     // values (samples, lanes) -> (samples - window + 1, lanes), for lanes begin..end only. p: mean + p (max - mean).
     std::size_t (*sliding_scratch)(std::ptrdiff_t window, std::ptrdiff_t lanes, Statistic);
     void (*sliding)(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, std::ptrdiff_t begin,

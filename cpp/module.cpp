@@ -93,16 +93,36 @@ void strain(const Floats& flow, Floats out, const std::string& stencil, const st
 }
 
 void block_means(const Floats& values, Floats out, int threads) {
-    require(values.ndim() == 3 && out.ndim() == 3 && values.shape(0) == out.shape(0), "values, out must be (frame, y, x)");
+    require(values.ndim() == 4 && out.ndim() == 4 && values.shape(0) == out.shape(0) && values.shape(3) == out.shape(3),
+            "values, out must be (frame, y, x, channel)");
     require(out.shape(1) <= values.shape(1) && out.shape(2) <= values.shape(2), "more blocks than pixels");
     const int height = static_cast<int>(values.shape(1)), width = static_cast<int>(values.shape(2));
     const int rows = static_cast<int>(out.shape(1)), columns = static_cast<int>(out.shape(2));
+    const int channels = static_cast<int>(values.shape(3));
+    const std::ptrdiff_t field = std::ptrdiff_t{1} * height * width * channels;
+    const std::ptrdiff_t lattice = std::ptrdiff_t{1} * rows * columns * channels;
     const std::ptrdiff_t frames = values.shape(0);
     const float* from = values.data();
     float* to = out.mutable_data();
     py::gil_scoped_release unlocked;
     parallel_for(frames, threads, [&](std::ptrdiff_t i, int) {
-        active().block_means(from + i * height * width, to + i * rows * columns, height, width, rows, columns);
+        active().block_means(from + i * field, to + i * lattice, height, width, channels, rows, columns);
+    });
+}
+
+void warp(const Floats& frames, Floats out, const py::array_t<double, py::array::c_style>& matrices, int threads) {
+    require(frames.ndim() == 3 && out.ndim() == 3 && matrices.ndim() == 3, "frames, out must be (frame, y, x)");
+    require(matrices.shape(0) == frames.shape(0) && matrices.shape(1) == 2 && matrices.shape(2) == 3,
+            "matrices must be (frame, 2, 3)");
+    for (int axis = 0; axis < 3; ++axis) require(frames.shape(axis) == out.shape(axis), "out must have frames' shape");
+    const int height = static_cast<int>(frames.shape(1)), width = static_cast<int>(frames.shape(2));
+    const std::ptrdiff_t field = std::ptrdiff_t{1} * height * width, count = frames.shape(0);
+    const float* from = frames.data();
+    const double* matrix = matrices.data();
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    parallel_for(count, threads, [&](std::ptrdiff_t i, int) {
+        active().warp(from + i * field, to + i * field, height, width, matrix + 6 * i);
     });
 }
 
@@ -192,6 +212,8 @@ PYBIND11_MODULE(_core, m) {
           py::arg("components"), py::arg("threads"), "Optical strain of flow fields, written to out.");
     m.def("block_means", block_means, exact("values"), exact("out"), py::arg("threads"),
           "Means over the cells of a lattice, written to out.");
+    m.def("warp", warp, exact("frames"), exact("out"), exact("matrices"), py::arg("threads"),
+          "Frames resampled by affine maps, written to out.");
     m.def("sliding", sliding, exact("values"), exact("out"), py::arg("window"), py::arg("statistic"), py::arg("p"),
           py::arg("threads"), "A statistic over sliding windows of each lane, written to out.");
     m.def("band_power", band_power, exact("data"), exact("out"), exact("starts"), exact("taper"), py::arg("detrend"),

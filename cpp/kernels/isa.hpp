@@ -36,7 +36,8 @@ void farneback_solve(const float* prev, const float* curr, float* flow, bool use
                      const Farneback&, float* scratch, const Rows&);
 
 void strain(const float* flow, float* out, int height, int width, const Strain&);
-void block_means(const float* values, float* out, int height, int width, int rows, int columns);
+void block_means(const float* values, float* out, int height, int width, int channels, int rows, int columns);
+void warp(const float* frame, float* out, int height, int width, const double* matrix);
 
 std::size_t sliding_scratch(std::ptrdiff_t window, std::ptrdiff_t lanes, Statistic);
 void sliding(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, std::ptrdiff_t begin,

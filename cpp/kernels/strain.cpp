@@ -66,21 +66,25 @@ void strain(const float* flow, float* out, int height, int width, const Strain& 
     run(flow, out, height, width, params.stencil);
 }
 
-void block_means(const float* values, float* out, int height, int width, int rows, int columns) {
+void block_means(const float* values, float* out, int height, int width, int channels, int rows, int columns) {
+    const auto line = [](int size, int i, int count) {
+        return static_cast<int>(static_cast<std::int64_t>(size) * i / count);
+    };
     for (int r = 0; r < rows; ++r) {
-        const int y0 = static_cast<int>(static_cast<std::int64_t>(height) * r / rows);
-        const int y1 = static_cast<int>(static_cast<std::int64_t>(height) * (r + 1) / rows);
+        const int y0 = line(height, r, rows), y1 = line(height, r + 1, rows);
         for (int c = 0; c < columns; ++c) {
-            const int x0 = static_cast<int>(static_cast<std::int64_t>(width) * c / columns);
-            const int x1 = static_cast<int>(static_cast<std::int64_t>(width) * (c + 1) / columns);
-            float sum = 0;
-            for (int y = y0; y < y1; ++y) {
-                const float* MMME_RESTRICT row = values + static_cast<std::ptrdiff_t>(y) * width;
-                float line = 0;
-                for (int x = x0; x < x1; ++x) line += row[x];
-                sum += line;
+            const int x0 = line(width, c, columns), x1 = line(width, c + 1, columns);
+            float* MMME_RESTRICT mean = out + (static_cast<std::ptrdiff_t>(r) * columns + c) * channels;
+            for (int k = 0; k < channels; ++k) {
+                float sum = 0;
+                for (int y = y0; y < y1; ++y) {
+                    const float* MMME_RESTRICT row = values + static_cast<std::ptrdiff_t>(y) * width * channels + k;
+                    float part = 0;
+                    for (int x = x0; x < x1; ++x) part += row[x * channels];
+                    sum += part;
+                }
+                mean[k] = sum / static_cast<float>((y1 - y0) * (x1 - x0));
             }
-            out[r * columns + c] = sum / static_cast<float>((y1 - y0) * (x1 - x0));
         }
     }
 }

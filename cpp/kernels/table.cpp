@@ -11,6 +11,7 @@ const Kernels kernels = {
     {farneback_frame_size, farneback_scratch_size, farneback_prepare, farneback_solve},
     strain,
     block_means,
+    warp,
     sliding_scratch,
     sliding,
     band_power_scratch,

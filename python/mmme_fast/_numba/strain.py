@@ -66,19 +66,20 @@ def strain(
 
 @njit(cache=True, nogil=True)
 def _block_means(values: Any, out: Any) -> None:
-    height, width = values.shape
-    rows, columns = out.shape
+    height, width, channels = values.shape
+    rows, columns, _ = out.shape
     for r in range(rows):
         for c in range(columns):
             y0, y1 = height * r // rows, height * (r + 1) // rows
             x0, x1 = width * c // columns, width * (c + 1) // columns
-            total = np.float32(0)
-            for y in range(y0, y1):
-                line = np.float32(0)
-                for x in range(x0, x1):
-                    line += values[y, x]
-                total += line
-            out[r, c] = total / np.float32((y1 - y0) * (x1 - x0))
+            for k in range(channels):
+                total = np.float32(0)
+                for y in range(y0, y1):
+                    part = np.float32(0)
+                    for x in range(x0, x1):
+                        part += values[y, x, k]
+                    total += part
+                out[r, c, k] = total / np.float32((y1 - y0) * (x1 - x0))
 
 
 def block_means(values: NDArray[np.float32], out: NDArray[np.float32], threads: int) -> None:
