@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Event", "SyntheticFilm", "film"]
+__all__ = ["Clip", "Event", "SyntheticFilm", "SyntheticRecording", "film", "flow_pair", "recording"]
 
 Float = NDArray[np.float64]
 
-# ------------------------------------------------------------------------------------------------ motion
 # A frame shows the drawing D through a map W: frame(p) = D(W(p)), W(p) = y - d(y), y = the head's pose undone at p.
 # `pose` is (dx, dy, radians, scale) about the middle of the frame. `bumps` has one row (x, y, rx, ry, dx, dy) in pixels
 # per local motion; d(y) sums (dx, dy) (1 - r^2)^4 inside each ellipse, which is a Gaussian of sigma radius / sqrt(8) to
@@ -116,13 +115,12 @@ def _bumps(region: str, sides: Sequence[int], size: int) -> Float:
     return rows
 
 
-# ------------------------------------------------------------------------------------------------ drawing
 _OVERSAMPLING = 2
 _MARGIN = 0.125  # of the width, drawn beyond every edge for the head to sway into
 _BLUR = 0.65  # of the lens, sigma in pixels of the frame
 
 
-def _fourier(image: NDArray[Any], gain: Callable[[Float, Float], Float]) -> Float:
+def _fourier(image: NDArray[Any], gain: Callable[[Any, Any], Any]) -> Float:
     fy, fx = 2 * np.pi * np.fft.fftfreq(image.shape[0])[:, None], 2 * np.pi * np.fft.rfftfreq(image.shape[1])
     return np.fft.irfft2(np.fft.rfft2(image) * gain(fy, fx), image.shape)
 
@@ -131,9 +129,9 @@ def _spline_coefficients(image: Float) -> Float:
     """Cubic B-spline coefficients of the image behind the lens (Unser 1999, as one division in Fourier space)."""
     sigma = _BLUR * _OVERSAMPLING
 
-    def gain(fy: Float, fx: Float) -> Float:
+    def gain(fy: Any, fx: Any) -> Any:
         blur = np.exp(-(sigma**2) * (fx**2 + fy**2) / 2)
-        return np.asarray(blur / ((2 + np.cos(fx)) / 3 * (2 + np.cos(fy)) / 3))
+        return blur / ((2 + np.cos(fx)) / 3 * (2 + np.cos(fy)) / 3)
 
     return _fourier(image, gain)
 
@@ -142,12 +140,13 @@ def _texture(rng: np.random.Generator, shape: tuple[int, int], wavelength: float
     """Band-limited noise of unit variance; stretch > 1 makes vertical strands."""
     k = 2 * np.pi / wavelength
 
-    def gain(fy: Float, fx: Float) -> Float:
+    def gain(fy: Any, fx: Any) -> Any:
         r2 = (fx**2 + (fy * stretch) ** 2) / k**2
-        return np.asarray(r2 * np.exp(-r2))
+        return r2 * np.exp(-r2)
 
     image = _fourier(rng.standard_normal(shape), gain)
-    return image / image.std()
+    image /= image.std()
+    return image
 
 
 class _Face:
@@ -196,8 +195,8 @@ class _Face:
         skin -= (
             15 * np.exp(-((fold / 0.010) ** 2)) * np.clip((y - 0.61) / 0.04, 0, 1) * np.clip((0.76 - y) / 0.06, 0, 1)
         )
-        for line in (0.175, 0.215, 0.255):
-            wave = line + 0.012 * np.cos(9 * (x - 0.5)) + 0.003 * np.sin(40 * x + 90 * line)
+        for height in (0.175, 0.215, 0.255):
+            wave = height + 0.012 * np.cos(9 * (x - 0.5)) + 0.003 * np.sin(40 * x + 90 * height)
             skin -= 5 * np.exp(-(((y - wave) / 0.005) ** 2)) * np.exp(-((across / 0.17) ** 4))
         rough = np.clip(0.75 + 0.35 * _texture(rng, shape, 0.25 * fine), 0.25, 1.6)
         rough *= 1 - 0.45 * glow(0.20, 0.66, 0.06, 0.08)  # cheeks are the flat skin of a real face
@@ -326,7 +325,7 @@ def _sampler() -> Callable[..., None]:
     """The cubic B-spline sampler, compiled on first use."""
     from numba import njit
 
-    @njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    @njit(cache=True, nogil=True, error_model="numpy")
     def sample(coefficients, view, shift, oversampling, margin, gain, noise, out):  # type: ignore[no-untyped-def]
         rows, columns = coefficients.shape
         x0, y0, cos, sin = view
@@ -334,6 +333,7 @@ def _sampler() -> Callable[..., None]:
         sixth = np.float32(1 / 6)
         one, two, three, four = np.float32(1), np.float32(2), np.float32(3), np.float32(4)
         level = np.float32(gain)
+        step = np.uint64(1)
         for i in range(out.shape[0]):
             for j in range(out.shape[1]):
                 x = x0 + cos * j + sin * i
@@ -343,7 +343,7 @@ def _sampler() -> Callable[..., None]:
                     y -= shift[1, i, j]
                 x = min(max((x + margin) * oversampling, 1.0), columns - 3.001)
                 y = min(max((y + margin) * oversampling, 1.0), rows - 3.001)
-                left, top = int(x), int(y)
+                left, top = np.uint64(x), np.uint64(y)  # unsigned, so that no index is tested for being negative
                 a, b = np.float32(x - left), np.float32(y - top)
                 c, d = one - a, one - b
                 wx0, wx3 = c * c * c, a * a * a
@@ -351,16 +351,18 @@ def _sampler() -> Callable[..., None]:
                 wy0, wy3 = d * d * d, b * b * b
                 wy1, wy2 = four - three * b * b * (two - b), four - three * d * d * (two - d)
                 total = np.float32(0)
-                for k, w in enumerate((wy0, wy1, wy2, wy3)):
-                    r = coefficients[top - 1 + k]
-                    total += w * (wx0 * r[left - 1] + wx1 * r[left] + wx2 * r[left + 1] + wx3 * r[left + 2])
+                row = top - step
+                for w in (wy0, wy1, wy2, wy3):
+                    near = wx0 * coefficients[row, left - step] + wx1 * coefficients[row, left]
+                    far = wx2 * coefficients[row, left + step] + wx3 * coefficients[row, left + step + step]
+                    total += w * (near + far)
+                    row += step
                 value = total * sixth * sixth * level + noise[i, j]
                 out[i, j] = np.uint8(min(max(value + np.float32(0.5), np.float32(0)), np.float32(255)))
 
     return sample  # type: ignore[no-any-return]
 
 
-# ------------------------------------------------------------------------------------------------ film
 @dataclass(frozen=True)
 class Event:
     """One expression or blink; frames are inclusive, seconds are frame / fps, amplitude is in pixels.
@@ -496,7 +498,7 @@ class SyntheticFilm:
     def frames(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
         """Frames start to stop (left out), (frame, y, x) uint8."""
         start, stop, _ = slice(start, stop).indices(len(self))
-        out = np.empty((max(stop - start, 0), *self.shape[1:]), np.uint8)
+        out: NDArray[np.uint8] = np.empty((max(stop - start, 0), *self.shape[1:]), np.uint8)
         for i in range(start, stop):
             out[i - start] = self.frame(i)
         return out
@@ -535,7 +537,7 @@ class SyntheticFilm:
         elif suffix in (".avi", ".mkv"):
             self._write_film(path)
         elif suffix == ".npy":
-            out = np.lib.format.open_memmap(path, "w+", np.uint8, self.shape)  # type: ignore[no-untyped-call]
+            out = np.lib.format.open_memmap(path, "w+", np.uint8, self.shape)
             for i, frame in enumerate(self):
                 out[i] = frame
             out.flush()
@@ -576,6 +578,8 @@ class SyntheticFilm:
         return path
 
 
+# name: (seconds, pixels of a frame 256 wide), each from and to
+_KINDS = {"micro": ((0.2, 0.5), (0.7, 1.8)), "macro": ((0.6, 1.8), (2.0, 4.0))}
 _IMAGES = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
 
 
@@ -671,18 +675,19 @@ def film(
         seconds = onset / fps, apex / fps, offset / fps
         planned.append((Event(kind, onset, apex, offset, *seconds, amplitude, region), motion))
 
-    kinds = rng.permutation(["micro"] * round(micro * duration / 60) + ["macro"] * round(macro * duration / 60))
-    if len(kinds):
-        span = np.where(kinds == "micro", *rng.uniform([[0.2], [0.6]], [[0.5], [1.8]], (2, len(kinds))))
-        lengths = np.rint(span * fps).astype(np.intp)
-        pixels = np.where(kinds == "micro", *rng.uniform([[0.7], [2.0]], [[1.8], [4.0]], (2, len(kinds)))) * size / 256
+    kinds = rng.permutation(
+        ["micro"] * round(micro * duration / 60) + ["macro"] * round(macro * duration / 60)
+    ).tolist()
+    if kinds:
+        seconds, pixels = np.array([[rng.uniform(*limits) for limits in _KINDS[kind]] for kind in kinds]).T
+        lengths = np.rint(seconds * fps).astype(np.intp)
         onsets = _spread(rng, lengths, frames, round(0.4 * fps), "micro and macro")
-        for kind, onset, length, amplitude in zip(kinds, onsets, lengths, pixels, strict=True):
-            region = str(rng.choice(list(_REGIONS)))
+        for kind, onset, length, amplitude in zip(kinds, onsets, lengths, pixels * size / 256, strict=True):
+            region = rng.choice(list(_REGIONS)).item()
             sides, side_name = [((-1, 1), ""), ((-1,), "_left"), ((1,), "_right")][rng.choice(3, p=[0.6, 0.2, 0.2])]
             motion = _bumps(region, sides, size) * [1, 1, 1, 1, amplitude, amplitude]
             place = region + side_name if _REGIONS[region][0] else region
-            add(str(kind), int(onset), int(length), rng.uniform(0.35, 0.55), float(amplitude), place, motion)
+            add(kind, int(onset), int(length), rng.uniform(0.35, 0.55), float(amplitude), place, motion)
 
     lengths = np.rint(rng.uniform(0.15, 0.4, round(blinks * duration / 60)) * fps).astype(np.intp)
     if len(lengths):
@@ -710,4 +715,362 @@ def film(
         noise=noise,
         lighting=(lighting, lighting_step, step_s),
         hold=hold,
+    )
+
+
+def flow_pair(
+    size: int | tuple[int, int] = 256, *, displacement: float = 2.0, noise: float = 1.0, seed: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """Two frames of a drawn face between which everything moves, and the flow between them.
+
+    Parameters
+    ----------
+    size : int or (int, int)
+        Side, or (height, width), in pixels, at least 32; a rectangle is the middle of a square drawing.
+    displacement : float
+        Size of the motions in pixels: the head sways by up to this, and five regions of the face each move by it.
+    noise : float
+        Standard deviation of the camera's noise in grey levels.
+    seed : int
+        Decides face, motions and noise.
+
+    Returns
+    -------
+    prev, curr : (y, x) uint8
+    flow : (y, x, 2) float32
+        (dx, dy) in pixels with curr(x + flow(x)) = prev(x).
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    _at_least("size", min(height, width), 32)
+    _at_least("displacement", displacement, 0)
+    _at_least("noise", noise, 0)
+    _at_least("seed", seed, 0)
+    side = max(height, width)
+    rng = np.random.default_rng([seed, 3])
+    face = _Face(side, rng)
+
+    def scene(regions: Sequence[str]) -> _Scene:
+        dx, dy, angle, scale = rng.uniform(-0.5, 0.5, 4) * displacement
+        rows = [_bumps(region, (-1, 1), side) * [1, 1, 1, 1, displacement, displacement] for region in regions]
+        pose = dx, dy, angle / side, 1 + scale / side
+        return _Scene(pose, np.concatenate(rows) if rows else np.empty((0, 6)))
+
+    before, after = scene([]), scene(rng.choice(list(_REGIONS), 5, replace=False).tolist())
+    top, left = (side - height) // 2, (side - width) // 2
+    window = slice(top, top + height), slice(left, left + width)
+    grain = (rng.standard_normal((2, side, side), np.float32) * np.float32(noise)).astype(np.float32)
+    prev, curr = (
+        np.ascontiguousarray(face.render(scene, 1.0, grain[k])[window]) for k, scene in enumerate((before, after))
+    )
+    return prev, curr, np.ascontiguousarray(_flow(before, after, side)[window])
+
+
+# Whole hertz, so that sinusoids are orthogonal over any window of whole seconds, and one hertz or more inside the band,
+# so that a Hann taper does not carry them out of it.
+_BANDS = {
+    "delta": ((1.0, 4.0), (2, 3), 12e-6),
+    "theta": ((4.0, 8.0), (5, 6, 7), 6e-6),
+    "alpha": ((8.0, 13.0), (9, 10, 11), 9e-6),
+    "beta": ((13.0, 30.0), (15, 20, 26), 4e-6),
+    "gamma": ((30.0, 47.0), (33, 38, 43), 2e-6),
+}
+# fmt: off
+_CHANNELS = [
+    "FP1", "FPZ", "FP2", "AF3", "AF4", "F7", "F5", "F3", "F1", "FZ", "F2", "F4", "F6",
+    "F8", "FT7", "FC5", "FC3", "FC1", "FCZ", "FC2", "FC4", "FC6", "FT8", "T7", "C5", "C3",
+    "C1", "CZ", "C2", "C4", "C6", "T8", "M1", "TP7", "CP5", "CP3", "CP1", "CPZ", "CP2",
+    "CP4", "CP6", "TP8", "M2", "P7", "P5", "P3", "P1", "PZ", "P2", "P4", "P6", "P8",
+    "PO7", "PO5", "PO3", "POZ", "PO4", "PO6", "PO8", "CB1", "O1", "OZ", "O2", "CB2",
+]
+# fmt: on
+_OTHERS = ["HEO", "VEO", "EKG", "EMG", "TRIGGER"]
+_BLOCK = 8192  # samples; blocks are always computed whole, so that no value depends on what was asked for
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that was shown: its marker, and its start and end in seconds of the film's clock."""
+
+    code: int
+    start_s: float
+    stop_s: float
+
+
+class SyntheticRecording:
+    """EEG with known band power and markers; made by `recording`.
+
+    Attributes
+    ----------
+    sfreq : float
+        Samples per second.
+    ch_names : list of str
+    shape : tuple of int
+        (channel, sample).
+    bands : dict of str to (float, float)
+        Lowest and highest frequency of each band in Hz.
+    truth : dict of str to (channel,) float64
+        Power of each band in V^2, in any window of whole seconds; alpha while it is on.
+    alpha : list of (int, int)
+        First and last (left out) sample of each stretch in which alpha is on.
+    clips : list of Clip
+    markers : list of (int, int)
+        Sample and code: 101-148 start a clip, 100 ends it, 77 and 88 mean nothing.
+    """
+
+    def __init__(
+        self,
+        ch_names: list[str],
+        samples: int,
+        sfreq: float,
+        *,
+        seed: int,
+        weights: NDArray[np.complex128],
+        alpha: list[tuple[int, int]],
+        pink: float,
+        clips: list[Clip],
+        markers: list[tuple[int, int]],
+    ) -> None:
+        self.sfreq = sfreq
+        self.ch_names = ch_names
+        self.shape = (len(ch_names), samples)
+        self.bands = {name: edges for name, (edges, _, _) in _BANDS.items()}
+        self.alpha = alpha
+        self.clips = clips
+        self.markers = markers
+        self._seed = seed
+        self._weights = weights
+        self._pink = pink
+        self._frequencies = np.array([hertz for _, tones, _ in _BANDS.values() for hertz in tones], np.float64)
+        of_band = [name for name, (_, tones, _) in _BANDS.items() for _ in tones]
+        self._is_alpha = np.array([name == "alpha" for name in of_band])
+        power = np.abs(weights) ** 2 / 2
+        self.truth = {name: power[:, [b == name for b in of_band]].sum(axis=1) for name in _BANDS}
+
+    def __repr__(self) -> str:
+        channels, samples = self.shape
+        return f"<SyntheticRecording of {channels} channels, {samples / self.sfreq:g} s at {self.sfreq:g} Hz>"
+
+    def data(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Samples start to stop (left out), (channel, sample) float32 in volts."""
+        start, stop, _ = slice(start, stop).indices(self.shape[1])
+        out = np.empty((self.shape[0], max(stop - start, 0)), np.float32)
+        for block in range(start // _BLOCK, -(-stop // _BLOCK) if stop > start else 0):
+            first = block * _BLOCK
+            low, high = max(start, first), min(stop, first + _BLOCK)
+            out[:, low - start : high - start] = self._block(block)[:, low - first : high - first]
+        return out
+
+    def chunks(self, n: int = 16 * _BLOCK) -> Iterator[NDArray[np.float32]]:
+        """The whole recording, n samples at a time."""
+        return (self.data(i, i + n) for i in range(0, self.shape[1], n))
+
+    def _block(self, block: int) -> NDArray[np.float32]:
+        n = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+        turns = (self._frequencies[:, None] * n % self.sfreq) / self.sfreq
+        tones = np.exp(2j * np.pi * turns)
+        on = np.zeros(_BLOCK)
+        for first, last in self.alpha:
+            on[max(first - int(n[0]), 0) : max(last - int(n[0]), 0)] = 1
+        tones[self._is_alpha] *= on
+        data = self._weights.real @ tones.real - self._weights.imag @ tones.imag
+        if self._pink:
+            white = np.concatenate([self._white(block), self._white(block + 1)], axis=1)
+            coloured = np.fft.irfft(np.fft.rfft(white) * np.fft.rfft(self._pink_taps(), 2 * _BLOCK), 2 * _BLOCK)
+            data += coloured[:, _BLOCK:]
+        return data.astype(np.float32)
+
+    def _white(self, block: int) -> Float:
+        return np.random.Generator(np.random.SFC64([self._seed, 5, block])).standard_normal((self.shape[0], _BLOCK))
+
+    def _pink_taps(self) -> Float:
+        """FIR filter that gives white noise a spectrum of 1/f above 0.5 Hz and the wanted standard deviation."""
+        hertz = np.fft.rfftfreq(_BLOCK, 1 / self.sfreq)
+        taps = np.roll(np.fft.irfft(np.maximum(hertz, 0.5) ** -0.5), _BLOCK // 2)
+        return np.asarray(self._pink * taps / np.sqrt((taps**2).sum()))
+
+    def write(self, path: str | Path) -> Path:
+        """Write the recording piece by piece.
+
+        Parameters
+        ----------
+        path
+            .npy (volts, (channel, sample) float32), .set (EEGLAB, with its .fdt beside it; needs SciPy), or .vhdr
+            (BrainVision, with .vmrk and .eeg beside it). The two last hold microvolts as float32 and the markers.
+        """
+        path = Path(path)
+        writers = {".npy": self._write_npy, ".set": self._write_eeglab, ".vhdr": self._write_brainvision}
+        if path.suffix.lower() not in writers:
+            raise ValueError(f"path must end in {', '.join(writers)}, got '{path}'")
+        writers[path.suffix.lower()](path)
+        return path
+
+    def _write_npy(self, path: Path) -> None:
+        out = np.lib.format.open_memmap(path, "w+", np.float32, self.shape)
+        done = 0
+        for chunk in self.chunks():
+            out[:, done : done + chunk.shape[1]] = chunk
+            done += chunk.shape[1]
+        out.flush()
+
+    def _write_samples(self, path: Path) -> None:
+        with path.open("wb") as file:
+            for chunk in self.chunks():
+                np.ascontiguousarray(chunk.T * np.float32(1e6), "<f4").tofile(file)
+
+    def _write_eeglab(self, path: Path) -> None:
+        from scipy.io import savemat
+
+        channels, samples = self.shape
+        self._write_samples(path.with_suffix(".fdt"))
+        places = np.array([(name,) for name in self.ch_names], [("labels", object)])
+        rows = [(str(code), sample + 1.0, 1.0) for sample, code in self.markers]
+        events = np.array(rows, [("type", object), ("latency", object), ("duration", object)])
+        savemat(
+            path,
+            {
+                "EEG": {
+                    "setname": path.stem,
+                    "filename": path.name,
+                    "filepath": "",
+                    "nbchan": float(channels),
+                    "pnts": float(samples),
+                    "trials": 1.0,
+                    "srate": self.sfreq,
+                    "xmin": 0.0,
+                    "xmax": (samples - 1) / self.sfreq,
+                    "data": path.with_suffix(".fdt").name,
+                    "datfile": path.with_suffix(".fdt").name,
+                    "ref": "common",
+                    "chanlocs": places,
+                    "event": events,
+                    "epoch": np.empty((0, 0)),
+                    "icawinv": np.empty((0, 0)),
+                    "icasphere": np.empty((0, 0)),
+                    "icaweights": np.empty((0, 0)),
+                }
+            },
+        )
+
+    def _write_brainvision(self, path: Path) -> None:
+        samples, marks = path.with_suffix(".eeg"), path.with_suffix(".vmrk")
+        self._write_samples(samples)
+        common = ["[Common Infos]", "Codepage=UTF-8", f"DataFile={samples.name}"]
+        header = [
+            "Brain Vision Data Exchange Header File Version 1.0",
+            *common,
+            f"MarkerFile={marks.name}",
+            "DataFormat=BINARY",
+            "DataOrientation=MULTIPLEXED",
+            f"NumberOfChannels={self.shape[0]}",
+            f"SamplingInterval={1e6 / self.sfreq:.12g}",
+            "[Binary Infos]",
+            "BinaryFormat=IEEE_FLOAT_32",
+            "[Channel Infos]",
+            *(f"Ch{i}={name},,1,µV" for i, name in enumerate(self.ch_names, 1)),
+        ]
+        markers = [
+            "Brain Vision Data Exchange Marker File, Version 1.0",
+            *common,
+            "[Marker Infos]",
+            "Mk1=New Segment,,1,1,0",
+            *(f"Mk{i}=Stimulus,S{code:3d},{sample + 1},1,0" for i, (sample, code) in enumerate(self.markers, 2)),
+        ]
+        path.write_text("\n".join(header) + "\n", encoding="utf-8")
+        marks.write_text("\n".join(markers) + "\n", encoding="utf-8")
+
+
+def recording(
+    duration: float = 600.0,
+    sfreq: float = 1000.0,
+    channels: int = 64,
+    *,
+    seed: int = 0,
+    others: bool = False,
+    alpha_switch: float = 0.0,
+    pink: float = 0.0,
+    clip: float = 60.0,
+    gap: float = 5.0,
+    offset: float = 0.0,
+    skew_ppm: float = 0.0,
+) -> SyntheticRecording:
+    """Plan an EEG recording with known band power and MMME's markers; its samples are computed when asked for.
+
+    Each channel is the sum of two or three sinusoids of whole hertz in each of the bands delta, theta, alpha, beta and
+    gamma, so a periodogram of any whole seconds finds exactly the power in `SyntheticRecording.truth`.
+
+    Parameters
+    ----------
+    duration : float
+        Seconds.
+    sfreq : float
+        Samples per second, at least 100.
+    channels : int
+        EEG channels, named as on a 64-channel cap and E65, E66, ... beyond.
+    seed : int
+        Decides powers, phases, the order of the clips and the background.
+    others : bool
+        Add five channels that are not EEG, made in the same way: HEO, VEO, EKG, EMG, TRIGGER.
+    alpha_switch : float
+        Seconds for which alpha is on, then off, and so on; 0 leaves it on.
+    pink : float
+        Standard deviation in volts of a 1/f background, which adds to the power in `truth`.
+    clip, gap : float
+        Seconds of a clip, and before and after each; there are as many clips as fit, 48 at most.
+    offset, skew_ppm : float
+        The EEG's clock against the film's: second t of the film is second (t + offset) (1 + skew_ppm / 1e6) here.
+
+    Returns
+    -------
+    SyntheticRecording
+
+    Raises
+    ------
+    ValueError
+        When a parameter is out of range.
+    """
+    _at_least("sfreq", sfreq, 100)
+    _at_least("channels", channels, 1)
+    for name, value in [("seed", seed), ("alpha_switch", alpha_switch), ("pink", pink), ("gap", gap)]:
+        _at_least(name, value, 0)
+    if not clip > 0:
+        raise ValueError(f"clip must be above 0 s, got {clip!r}")
+    samples = round(duration * sfreq)
+    if samples < 1:
+        raise ValueError(f"duration must hold at least one sample, got {duration!r} s at {sfreq:g} Hz")
+    rng = np.random.default_rng([seed, 4])
+    ch_names = [*_CHANNELS, *(f"E{i}" for i in range(len(_CHANNELS) + 1, channels + 1))][:channels]
+    ch_names += _OTHERS if others else []
+
+    weights = []
+    for _, tones, rms in _BANDS.values():
+        share = rng.uniform(0.5, 1.5, (len(ch_names), len(tones)))
+        share /= share.sum(axis=1, keepdims=True)
+        power = (rms * rng.lognormal(0, 0.3, (len(ch_names), 1))) ** 2 * share
+        weights.append(np.sqrt(2 * power) * np.exp(2j * np.pi * rng.random(power.shape)))
+
+    switch = round(alpha_switch * sfreq)
+    alpha = [(i, min(i + switch, samples)) for i in range(0, samples, 2 * switch)] if switch else [(0, samples)]
+
+    def sample_at(seconds: float) -> int:
+        return round((seconds + offset) * (1 + skew_ppm * 1e-6) * sfreq)
+
+    clips = []
+    for k, code in enumerate(rng.permutation(np.arange(101, 149))):
+        start = gap + k * (clip + gap)
+        if sample_at(start) >= 0 and sample_at(start + clip) < samples:
+            clips.append(Clip(int(code), start, start + clip))
+    marked = [mark for c in clips for mark in ((c.start_s, c.code), (c.stop_s, 100))]
+    if clips:
+        marked += [(clips[0].start_s - gap / 2, 88), (clips[-1].stop_s + gap / 2, 77)]
+    markers = sorted((sample_at(seconds), code) for seconds, code in marked)
+    return SyntheticRecording(
+        ch_names,
+        samples,
+        float(sfreq),
+        seed=seed,
+        weights=np.concatenate(weights, axis=1),
+        alpha=alpha,
+        pink=pink,
+        clips=clips,
+        markers=[(sample, code) for sample, code in markers if 0 <= sample < samples],
     )
