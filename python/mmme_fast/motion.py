@@ -109,9 +109,7 @@ def displace(maps: Floats, points: Floats) -> Floats:
     return moved
 
 
-def warp(
-    frames: NDArray[np.float32], maps: Floats, *, threads: int | None = None
-) -> NDArray[np.float32]:
+def warp(frames: NDArray[np.float32], maps: Floats, *, threads: int | None = None) -> NDArray[np.float32]:
     """Resample frames: position (x, y) of the result shows M @ (x, y, 1) of the frame.
 
     Cubic convolution (Keys 1981); outside the frame its border is repeated.

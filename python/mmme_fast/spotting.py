@@ -1,0 +1,388 @@
+"""Spotting: block signals in, scores and intervals out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mmme_fast._arrays import number, one_of, whole
+from mmme_fast._backend import kernels, resolve_threads
+
+Floats = NDArray[np.float64]
+
+
+def sliding_window(
+    values: ArrayLike, window: int, statistic: str = "mean", *, p: float = 0.55, threads: int | None = None
+) -> NDArray[np.float32]:
+    """A statistic over every window of neighbouring samples, in time that does not depend on the window's length.
+
+    Parameters
+    ----------
+    values : array_like, (sample,) or (sample, lane)
+        Signals, side by side; computed as float32.
+    window : int
+        Samples in a window.
+    statistic : {"mean", "sum", "max", "min", "range", "threshold"}, default "mean"
+        "range" is max - min. "threshold" is mean + p (max - mean), the threshold of the spotting literature.
+    p : float, default 0.55
+        For "threshold" only, 0 to 1.
+    threads : int, optional
+        Default: `get_num_threads()`.
+
+    Returns
+    -------
+    ndarray of float32, (sample - window + 1,) or (sample - window + 1, lane)
+        Entry i is the statistic of samples i to i + window - 1.
+
+    References
+    ----------
+    van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels", Pattern
+    Recognition Letters 13, 1992. Moilanen, Zhao, Pietikainen, "Spotting rapid facial movements from videos using
+    appearance-based feature difference analysis", ICPR 2014 (the threshold).
+    """
+    array = np.ascontiguousarray(values, np.float32)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"values must be 1-D or 2-D (sample, lane), got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError("values must be finite, got NaN or infinity")
+    one_of(statistic, "statistic", ("mean", "sum", "max", "min", "range", "threshold"))
+    window = whole(window, "window", low=1, high=len(array))
+    lanes = array.reshape(len(array), -1)
+    out = np.empty((len(lanes) - window + 1, lanes.shape[1]), np.float32)
+    kernels().sliding(lanes, out, window, statistic, number(p, "p", low=0, high=1), resolve_threads(threads))
+    return out.reshape(-1) if array.ndim == 1 else out
+
+
+def block_means(values: ArrayLike, rows: int, columns: int, *, threads: int | None = None) -> NDArray[np.float32]:
+    """Means over the cells of a lattice.
+
+    Parameters
+    ----------
+    values : array_like, (frame, y, x) or (frame, y, x, channel)
+        Images, such as strain or flow; computed as float32.
+    rows, columns : int
+        Cells along y and x. Their borders lie at ``y * i // rows``: cells differ by at most one pixel.
+    threads : int, optional
+        Default: `get_num_threads()`.
+
+    Returns
+    -------
+    ndarray of float32, (frame, rows, columns) or (frame, rows, columns, channel)
+    """
+    array = np.ascontiguousarray(values, np.float32)
+    if array.ndim not in (3, 4):
+        raise ValueError(f"values must be (frame, y, x) or (frame, y, x, channel), got shape {array.shape}")
+    rows = whole(rows, "rows", low=1, high=array.shape[1])
+    columns = whole(columns, "columns", low=1, high=array.shape[2])
+    out = np.empty((len(array), rows, columns, *array.shape[3:]), np.float32)
+    four = (array, out) if array.ndim == 4 else (array[..., None], out[..., None])
+    kernels().block_means(*four, resolve_threads(threads))
+    return out
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One expression or blink; frames are those of the film, the offset belongs to the interval."""
+
+    onset: int
+    apex: int
+    offset: int
+    type: str
+    score: float
+    position: tuple[float, float] = (float("nan"), float("nan"))
+    """Where it is strongest, (x, y) as parts of the width of the crop."""
+    amplitude: float = float("nan")
+    """How far the skin moves, in pixels of a crop 256 pixels wide."""
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Spotting by a bank of matched filters in time over the block signals of a face; training-free.
+
+    A block signal is the mean flow *vector* around one lattice point, head motion removed. The bank holds raised cosines
+    of eleven durations, each with flanks of zero mean, so that drift and slow changes of pose have no answer. A block
+    answers to a duration with a vector: the least-squares amplitude of that shape. It counts when it stands out of the
+    local noise *and* is large enough to be seen. Answers are taken strongest first; one that a stronger interval
+    explains, as its side lobe or its spread over the skin, is passed over.
+
+    Times are in seconds, amplitudes in pixels of a crop 256 pixels wide.
+    """
+
+    durations: tuple[float, ...] = tuple(float(d) for d in np.geomspace(0.2, 2.0, 11))
+    snr: float = 8.0  # amplitude over noise
+    amplitude: float = 0.22
+    noise_window: float = 10.0
+    boundary: float = 0.1  # onset and offset: where the motion crosses this part of its height
+    micro_below: float = 0.54
+    merge: float = 0.4  # IoU
+    blink_longest: float = 0.5
+    blink_amplitude: float = 1.5  # a downward motion of both eyes' height as large as this is a blink even when alone
+    core: float = 30.0  # decided at once, with a margin before and after
+    margin: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.margin < 2 * max(self.durations):
+            raise ValueError(f"margin must be at least twice the longest duration, got {self.margin!r}")
+
+
+@dataclass
+class _Answers:
+    """What a bank of filters says of a stretch of block signals."""
+
+    amplitude: Floats  # (duration, sample, block, 2); 0 where a filter's support leaves the signals or the frame
+    score: Floats  # (duration, sample, block): 1 is the threshold
+
+
+@dataclass
+class Found:
+    """An interval in samples, and the motion that gave it away."""
+
+    onset: float
+    apex: float
+    offset: float
+    score: float  # 1 is the threshold
+    block: int  # where it is strongest
+    pattern: Floats  # (block, 2): the motion of all blocks in it, in pixels of a crop 256 pixels wide
+    type: str = ""  # "micro", "macro" or "blink"
+
+
+class _Bank:
+    """The filters of `Matched` at one rate of samples."""
+
+    def __init__(self, method: Matched, rate: float) -> None:
+        self.method, self.rate = method, rate
+        self.shapes: list[Floats] = []  # of zero mean; the inner product with a signal is the amplitude
+        self.halves: list[float] = []  # of the raised cosines alone
+        for duration in method.durations:
+            half = max(duration * rate / 2, 1.5)
+            reach = int(np.ceil(half + rate * np.clip(0.4 * duration, 0.12, 0.5)))
+            t = np.arange(-reach, reach + 1)
+            shape = np.where(np.abs(t) < half, 0.5 + 0.5 * np.cos(np.pi * t / half), 0.0)
+            shape -= shape.mean()
+            self.shapes.append(shape / (shape @ shape))
+            self.halves.append(half)
+
+    def answers(self, blocks: Floats, valid: NDArray[np.bool_]) -> _Answers:
+        samples, count, _ = blocks.shape
+        amplitude = np.zeros((len(self.shapes), samples, count, 2))
+        score = np.zeros((len(self.shapes), samples, count))
+        signals = blocks.reshape(samples, -1)
+        lost = (~valid).astype(float)
+        size = 1 << int(2 * samples - 1).bit_length()
+        spectrum = np.fft.rfft(signals, size, axis=0)
+        for i, shape in enumerate(self.shapes):
+            reach = len(shape) // 2
+            if samples < len(shape):
+                continue
+            inner = slice(reach, samples - reach)
+            response = np.fft.irfft(spectrum * np.fft.rfft(shape, size)[:, None], size, axis=0)[2 * reach : samples]
+            vectors = response.reshape(-1, count, 2)
+            lengths = np.hypot(vectors[..., 0], vectors[..., 1])
+            level = np.minimum(
+                lengths / (self.method.snr * self._noise(vectors, self.halves[i])), lengths / self.method.amplitude
+            )
+            whole = sliding_window(lost, len(shape), "max") == 0
+            amplitude[i, inner] = vectors
+            score[i, inner] = np.where(whole, level, 0)
+        return _Answers(amplitude, score)
+
+    def _noise(self, vectors: Floats, half: float) -> Floats:
+        """Robust noise of the answers per sample and block, over windows of time around them."""
+        samples, count, _ = vectors.shape
+        # Answers are smooth over a filter's length: a few per length say all.
+        thin = vectors[:: max(int(half / 4), 1)]
+        per = len(thin) / samples
+        window = max(int(self.method.noise_window * self.rate * per), 1)
+        hop = max(window // 4, 1)
+        starts = np.arange(0, max(len(thin) - window, 0) + hop, hop)
+        starts = np.unique(np.minimum(starts, max(len(thin) - window, 0)))
+        noise = np.empty((len(starts), count))
+        for k, start in enumerate(starts):
+            part = thin[start : start + window]
+            spread = np.median(np.abs(part - np.median(part, axis=0)), axis=0)
+            noise[k] = 1.4826 * np.hypot(spread[:, 0], spread[:, 1]) / np.sqrt(2)
+        noise = np.maximum(noise, np.median(noise, axis=1, keepdims=True) / 2) + 1e-9
+        nearest = np.abs((starts + window / 2)[None] - (np.arange(samples) * per)[:, None]).argmin(1)
+        return noise[nearest]
+
+
+def _select(bank: _Bank, answers: _Answers, blocks: Floats) -> list[Found]:
+    """Take the strongest answer, pass over what it explains, and go on."""
+    score = answers.score
+    samples = score.shape[1]
+    # Local maxima in time, above the threshold.
+    before = np.concatenate([np.zeros_like(score[:, :1]), score[:, :-1]], axis=1)
+    after = np.concatenate([score[:, 1:], np.zeros_like(score[:, :1])], axis=1)
+    i, t, b = np.nonzero((score > 1) & (score >= before) & (score > after))
+    order = np.argsort(-score[i, t, b], kind="stable")
+    i, t, b = i[order], t[order], b[order]
+    size = np.hypot(*np.moveaxis(answers.amplitude[i, t, b], -1, 0))
+    half = np.asarray(bank.halves)[i]
+    reach = np.asarray([len(shape) // 2 for shape in bank.shapes])
+    open_ = np.ones(len(i), bool)
+    found = []
+    while open_.any():
+        k = int(open_.argmax())
+        pattern = answers.amplitude[i[k], t[k]]
+        # A side lobe is where one filter's flank lies on the other's motion.
+        explained = np.abs(t - t[k]) < np.maximum(half + reach[i[k]], half[k] + reach[i])
+        explained &= np.hypot(*pattern[b].T) > 0.5 * size
+        open_ &= ~explained
+        open_[k] = False
+        ends = _boundaries(blocks[:, b[k]], int(t[k]), int(np.ceil(half[k])), pattern[b[k]], bank.method.boundary)
+        if ends is not None and ends[0] > 0 and ends[2] < samples - 1:
+            found.append(Found(*ends, float(score[i[k], t[k], b[k]]), int(b[k]), pattern))
+    return found
+
+
+def _boundaries(
+    signal: Floats, apex: int, half: int, direction: Floats, part: float
+) -> tuple[float, float, float] | None:
+    """Where the motion along its own direction leaves and regains its rest, in samples, between them its height."""
+    along = signal @ direction / np.hypot(*direction)
+    first, last = max(apex - 2 * half, 0), min(apex + 2 * half, len(along) - 1)
+    rest_before = np.median(along[first : max(apex - half, first) + 1])
+    rest_after = np.median(along[min(apex + half, last) : last + 1])
+    top = max(apex - half // 2, 0) + int(along[max(apex - half // 2, 0) : apex + half // 2 + 1].argmax())
+
+    def foot(rest: float, step: int, stop: int) -> float:
+        """Where a raised cosine through the crossings of `part` and of one half of the height begins."""
+        crossings = []
+        at = top
+        for share in (0.5, part):
+            level = rest + share * (along[top] - rest)
+            while at != stop and along[at] > level:
+                at += step
+            inside, outside = along[at - step], along[at]
+            fine = (level - outside) / (inside - outside) if at != top and inside > outside else 0.0
+            crossings.append(at - step * float(np.clip(fine, 0, 1)))
+        phase = np.arccos(1 - 2 * part) / np.pi  # of the rise, where it crosses `part`; half the height is at 1/2
+        return crossings[1] + (crossings[1] - crossings[0]) * phase / (0.5 - phase)
+
+    if along[top] <= max(rest_before, rest_after):
+        return None
+    return foot(float(rest_before), -1, first), float(top), foot(float(rest_after), 1, last)
+
+
+def _overlap(a: Found, b: Found) -> float:
+    shared = min(a.offset, b.offset) - max(a.onset, b.onset)
+    return max(shared, 0) / max(max(a.offset, b.offset) - min(a.onset, b.onset), 1e-9)
+
+
+def _merged(found: list[Found], least: float) -> list[Found]:
+    """Drop what overlaps a stronger interval, as the same expression seen elsewhere on the face."""
+    kept: list[Found] = []
+    for one in sorted(found, key=lambda f: -f.score):
+        if all(_overlap(one, other) <= least for other in kept):
+            kept.append(one)
+    return sorted(kept, key=lambda f: f.onset)
+
+
+def _name_types(found: list[Found], points: Floats, rate: float, samples: int, method: Matched) -> None:
+    """Tell blinks from expressions, and micro from macro by length."""
+    short = [f for f in found if f.offset - f.onset <= method.blink_longest * rate]
+    down = [f for f in short if _both_eyes_down(f.pattern, points)]
+    for one in found:
+        one.type = "micro" if one.offset - one.onset < method.micro_below * rate else "macro"
+    for one in down:
+        alike = sum(_alike(one.pattern, other.pattern) for other in short) - 1
+        recurrent = alike * 24.0 * rate >= samples and alike > 0  # one in 24 s, or half of the blinks people make
+        if recurrent or float(np.hypot(*one.pattern.T).max()) >= method.blink_amplitude:
+            one.type = "blink"
+
+
+def _both_eyes_down(pattern: Floats, points: Floats) -> bool:
+    """Whether the face moves down in two places of one height, an eye's distance apart, more than between them."""
+    down = pattern[:, 1]
+    if down.max() < 0.7 * np.hypot(*pattern.T).max():
+        return False
+    across = points[None] - points[:, None]
+    strong = down > 0.5 * down.max()
+    apart = (np.abs(across[..., 1]) < 0.06) & (across[..., 0] > 0.2) & (across[..., 0] < 0.45)
+    for left, right in np.argwhere(apart & strong[:, None] & strong[None]):
+        middle = np.hypot(*(points - (points[left] + points[right]) / 2).T).argmin()
+        if down[middle] < 0.6 * min(down[left], down[right]):
+            return True
+    return False
+
+
+def _alike(a: Floats, b: Floats) -> bool:
+    size_a, size_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    return float(np.vdot(a, b)) > 0.85 * size_a * size_b and 0.5 < size_a / size_b < 2
+
+
+def matched(
+    stream: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]],
+    rate: float,
+    points: ArrayLike,
+    method: Matched | None = None,
+) -> tuple[NDArray[np.float32], list[Found]]:
+    """Score block signals and find the expressions and blinks in them, in memory that does not grow with their length.
+
+    Parameters
+    ----------
+    stream : iterable of (blocks, valid)
+        Consecutive stretches of block signals: motion (sample, block, 2) in pixels of a crop 256 pixels wide, and where
+        it is known (sample, block).
+    rate : float
+        Samples per second.
+    points : array_like, (block, 2)
+        Where the blocks stand, (x, y) in parts of the crop's width.
+    method : Matched, optional
+        Parameters; default: `Matched()`.
+
+    Returns
+    -------
+    scores : ndarray of float32, (sample,)
+        The best answer of any block and duration centred there; 1 is the threshold.
+    found : list of Found
+        Expressions and blinks in order of onset. An interval that the signals' ends cut is left out.
+
+    Notes
+    -----
+    Stretches of `Matched.core` seconds are decided one by one with `Matched.margin` seconds before and after them in
+    view, at places that depend on the samples' numbers alone: the result does not depend on how the stream is cut.
+    """
+    method = method or Matched()
+    number(rate, "rate", low=0, open_low=True)
+    bank = _Bank(method, rate)
+    core, margin = max(round(method.core * rate), 1), round(method.margin * rate)
+    scores: list[NDArray[np.float32]] = []
+    found: list[Found] = []
+    blocks: Floats | None = None
+    valid: NDArray[np.bool_] | None = None
+    first = 0  # number of the sample blocks[0]
+    begin = 0  # of the stretch to be decided next
+
+    def decide(end: int) -> None:
+        nonlocal blocks, valid, first, begin
+        assert blocks is not None and valid is not None
+        answers = bank.answers(blocks, valid)
+        scores.append(answers.score[:, begin - first : end - first].max((0, 2)).astype(np.float32))
+        for one in _select(bank, answers, blocks):
+            if begin <= one.apex + first < end:
+                found.append(replace(one, **{k: getattr(one, k) + first for k in ("onset", "apex", "offset")}))
+        begin = end
+        drop = max(begin - margin - first, 0)
+        blocks, valid, first = blocks[drop:], valid[drop:], first + drop
+
+    for more, known in stream:
+        blocks = more.astype(float) if blocks is None else np.concatenate([blocks, more])
+        valid = known if valid is None else np.concatenate([valid, known])
+        while first + len(blocks) >= begin + core + margin:
+            held, held_valid = blocks, valid
+            blocks, valid = held[: begin + core + margin - first], held_valid[: begin + core + margin - first]
+            tail, tail_valid = held[len(blocks) :], held_valid[len(blocks) :]
+            decide(begin + core)
+            blocks, valid = np.concatenate([blocks, tail]), np.concatenate([valid, tail_valid])
+    if blocks is None:
+        return np.zeros(0, np.float32), []
+    samples = first + len(blocks)
+    if samples > begin:
+        decide(samples)
+    kept = _merged(found, method.merge)
+    _name_types(kept, np.asarray(points, float), rate, samples, method)
+    return np.concatenate(scores), kept
