@@ -1,0 +1,978 @@
+"""Films, folders of images, TIFF stacks and arrays as chunks of grey frames, each frame with its time.
+
+A source is read in sequence, once per pass, by a thread of its own that runs a chunk or two ahead, so memory does not
+grow with the film. Nothing is invented and nothing dropped: a damaged film gives every frame before the
+damage and then says that it broke off.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import operator
+import os
+import queue
+import re
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Frames", "open_frames"]
+
+Array = NDArray[Any]
+Box = tuple[int, int, int, int]
+Grey = Literal["luma", "bgr2gray"]
+
+_log = logging.getLogger("mmme_fast")
+
+_MIN_SIDE = 8
+_DECODERS = {".bmp": "bmp", ".jpeg": "mjpeg", ".jpg": "mjpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff"}
+# The decoders of still images would rather show half a picture than fail; a measurement needs the failure.
+_STRICT = {"err_detect": "explode+crccheck"}
+# Containers and file names often count time in milliseconds: a step of that size says nothing about the camera.
+_TICK = 1e-3
+
+
+def open_frames(
+    source: str | os.PathLike[str] | Array,
+    *,
+    crop: Literal["auto", "full"] | Box | None = None,
+    size: int | None = None,
+    fps: float | None = None,
+    grey: Grey = "luma",
+) -> Frames:
+    """Open a film, a folder of images, a TIFF stack, a ``.npy`` file or an array as grey frames.
+
+    Parameters
+    ----------
+    source : path or ndarray
+        - a film in any container that FFmpeg reads (avi, mp4, mov, mkv, wmv, mpg, ...);
+        - a folder of bmp, jpg, png or tif images (one kind, one size, one image per file), in natural order
+          (``frame2`` before ``frame10``);
+        - a multi-page TIFF, 8 or 16 bit, classic or BigTIFF, in strips; uncompressed also float32;
+        - a ``.npy`` file (mapped, not loaded) or an array: (frame, y, x) grey or (frame, y, x, 3) RGB, uint8, uint16
+          or float (finite; made float32).
+    crop : {"auto", "full"} or (x, y, width, height), optional
+        The part of the frame to keep, in pixels of the film; the default is the whole frame. "auto" finds the face in
+        the first second (the first 30 frames where no rate is known) and takes the square around it, the same for the
+        whole film; it needs ``pip install "mmme_fast[face]"``.
+    size : int, optional
+        The longer side of the result in pixels; the other side keeps the aspect ratio, so a square crop gives
+        (size, size). Shrinking averages areas, growing is bilinear; both accumulate in float32 and round to the
+        source's dtype.
+    fps : float, optional
+        Frames per second. Overrides what the source says: the timestamps are then frame number / fps. Needed for times
+        where the source has none.
+    grey : {"luma", "bgr2gray"}, default "luma"
+        How a film in YUV becomes grey: the decoder's luma plane as it is, or what OpenCV makes of it, the frame
+        converted to BGR and then by ``cv2.COLOR_BGR2GRAY``. RGB pictures are always converted by OpenCV's weights,
+        (9798 R + 19235 G + 3735 B + 16384) >> 15. Luma of 9 to 15 bits is shifted up to fill uint16.
+
+    Returns
+    -------
+    Frames
+
+    Raises
+    ------
+    FileNotFoundError
+        The path does not exist.
+    ImportError
+        ``crop="auto"`` without the face extra.
+    TypeError
+        The source or an option has the wrong type or dtype.
+    ValueError
+        The source is empty, is no film, holds fewer than two frames or frames smaller than 8x8; the crop lies outside
+        the frame; no face was found; an option is out of range.
+
+    Notes
+    -----
+    Times come from the container, one per frame, or from file names of the form
+    ``Year-Month-Day-Hour-Minute-Second-Millisecond-Code-Marker`` where all files of a folder have it (then in order of
+    time, from 0). Other folders, stacks and arrays have no times unless `fps` gives them.
+    """
+    if grey not in ("luma", "bgr2gray"):
+        raise ValueError(f'grey must be "luma" or "bgr2gray", got {grey!r}')
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps must be finite and above 0, got {fps}")
+    if size is not None and operator.index(size) < _MIN_SIDE:
+        raise ValueError(f"size must be at least {_MIN_SIDE}, got {size}")
+    return Frames(_open(source, grey), crop, size, fps)
+
+
+class Frames:
+    """Grey frames with times, read in chunks; made by `open_frames`.
+
+    Attributes
+    ----------
+    source : str
+        The path, or "array".
+    fps : float or None
+        As given to `open_frames`, else measured when the source was opened, over its first frames: one over the mean of
+        the intervals between frames that lie within half of their median, which neither a gap nor a container that
+        rounds its times to milliseconds disturbs. None where the source has no times.
+    declared : int or None
+        Frames that the source says it holds (estimated from its duration where it states no number).
+    n_frames : int or None
+        Frames that it does hold, known when a pass has reached the end.
+    complete : bool or None
+        False when the film broke off or holds fewer frames than the number it states; None before the end of a pass.
+    warnings : list of str
+        What is wrong with the source: broken off, frames missing, gaps, a variable rate. Also in the log, once.
+    grey : str
+        What the samples are: "luma" (the Y plane of a colour film), "bgr2gray" (converted from RGB by OpenCV's
+        weights) or "stored" (the source is grey).
+    dtype : numpy.dtype
+        uint8, uint16 or float32.
+    crop : (x, y, width, height)
+        The part of the source's frame in use.
+    """
+
+    def __init__(
+        self, source: _Source, crop: Literal["auto", "full"] | Box | None, size: int | None, fps: float | None
+    ) -> None:
+        self._source = source
+        self.source = source.name
+        self.warnings: list[str] = []
+        self.n_frames: int | None = None
+        self.complete: bool | None = None
+        self.fps = source.rate if fps is None else float(fps)
+        self._fps_given = fps is not None
+        self._times = np.empty((2, 0))  # those of timestamps, and those that the source states
+        self._known = 0
+        self._filled = 0
+
+        first = self._first_two()
+        self.grey = source.grey
+        self.declared = source.declared
+        self.crop: Box = self._find_face() if crop == "auto" else _checked_crop(crop, first.shape)
+        width, height = self.crop[2:]
+        scale = 1.0 if size is None else size / max(width, height)
+        self._size = (round(height * scale), round(width * scale))
+        if min(self._size) < _MIN_SIDE:
+            raise ValueError(
+                f"size must leave at least {_MIN_SIDE} pixels per side, got size={size} for a crop of {width}x{height}"
+            )
+        self._resize = _Resize((height, width), self._size)
+        if fps is not None and source.rate is not None and abs(fps / source.rate - 1) > 0.01:
+            self._warn(f"fps={fps:g} was given and replaces the {source.rate:.6g} frames per second of the source")
+        for note in source.notes:
+            self._warn(note)
+
+    def __repr__(self) -> str:
+        frames, (height, width) = self.shape[0], self._size
+        fps = "no times" if self.fps is None else f"{self.fps:.6g} fps"
+        return f"<Frames {self.source}: {frames or '?'} x {height} x {width} {self.dtype}, {fps}, {self.grey}>"
+
+    @property
+    def shape(self) -> tuple[int | None, int, int]:
+        """(frames, y, x); frames is `n_frames` once known, before that `declared`, which may be wrong or None."""
+        return (self.declared if self.n_frames is None else self.n_frames, *self._size)
+
+    @property
+    def timestamps(self) -> NDArray[np.float64]:
+        """Seconds, one per frame delivered so far, read-only; NaN where neither source nor fps gives times."""
+        times = self._times[0, : self._known]
+        times.flags.writeable = False
+        return times
+
+    def chunks(self, n: int = 64, *, overlap: int = 0) -> Iterator[Array]:
+        """Read the source from its start.
+
+        Parameters
+        ----------
+        n : int, default 64
+            Frames per chunk; the last chunk may be shorter. At most four chunks are in memory at a time.
+        overlap : int, default 0
+            Frames that each chunk repeats from the end of the one before, 0 <= overlap < n.
+
+        Yields
+        ------
+        (m, y, x) array of `dtype`, C-contiguous, new for each chunk. Its times are ``timestamps[-m:]``.
+
+        Raises
+        ------
+        ValueError
+            A frame differs in size or dtype from the first one, or holds NaN or infinity; after the chunks of all
+            frames before it.
+        """
+        if operator.index(n) < 1:
+            raise ValueError(f"n must be at least 1, got {n}")
+        if not 0 <= operator.index(overlap) < n:
+            raise ValueError(f"overlap must be at least 0 and below n = {n}, got {overlap}")
+        return self._pass(n, overlap)
+
+    def _pass(self, n: int, overlap: int) -> Iterator[Array]:
+        ready: queue.Queue[tuple[Array, list[float]] | BaseException | None] = queue.Queue(maxsize=1)
+        stop = threading.Event()
+
+        def decode() -> None:
+            try:
+                for chunk in self._decoded(n, overlap, stop):
+                    ready.put(chunk)
+                ready.put(None)
+            except BaseException as error:
+                ready.put(error)
+
+        thread = threading.Thread(target=decode, name="mmme_fast frames", daemon=True)
+        thread.start()
+        seen = 0
+        try:
+            while isinstance(item := ready.get(), tuple):
+                chunk, times = item
+                self._note_times(seen, times)
+                seen += len(times)
+                yield chunk
+            if item is not None and not isinstance(item, _BreakOff):
+                raise item
+            self._note_end(seen, item)
+        finally:
+            stop.set()
+            while thread.is_alive():  # it may be waiting to hand over a chunk that nobody wants any more
+                with suppress(queue.Empty):
+                    ready.get(timeout=0.01)
+            thread.join()
+
+    def _decoded(self, n: int, overlap: int, stop: threading.Event) -> Iterator[tuple[Array, list[float]]]:
+        """Chunks and the times of their new frames; an error is raised after the frames before it were given."""
+        chunk = np.empty((n, *self._size), self.dtype)
+        filled, times = 0, list[float]()
+        failure: Exception | None = None
+        pictures = self._source.read(self.crop)
+        while not stop.is_set():
+            try:
+                time, picture = next(pictures)
+                self._check(picture, self.crop[3], self.crop[2])
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
+            chunk[filled] = self._resize(picture)
+            times.append(time)
+            filled += 1
+            if filled == n:
+                full, chunk = chunk, np.empty_like(chunk)
+                chunk[:overlap] = full[n - overlap :]  # before the consumer has it and may change it
+                yield full, times
+                filled, times = overlap, []
+        if times and not stop.is_set():
+            yield chunk[:filled], times
+        if failure is not None:
+            raise failure
+
+    def _check(self, picture: Array, height: int, width: int) -> None:
+        if picture.shape != (height, width) or picture.dtype != self.dtype:
+            raise ValueError(
+                f"all frames of {self.source} must be alike: {self._source.where} is "
+                f"{picture.shape[1]}x{picture.shape[0]} {picture.dtype}, the first is {width}x{height} {self.dtype}"
+            )
+        if picture.dtype.kind == "f" and not np.isfinite(picture).all():
+            raise ValueError(f"{self.source} must be finite, got NaN or infinity in {self._source.where}")
+
+    def _first_two(self) -> Array:
+        """The first frame, whole, of a source that is known to hold at least two."""
+        found: list[Array] = []
+        reason = ""
+        try:
+            found.extend(picture for _, picture in islice(self._source.read(None), 2))
+        except _BreakOff as error:
+            reason = f": {error}"
+        if len(found) < 2:
+            raise ValueError(f"{self.source} must hold at least 2 frames, got {len(found)}{reason}")
+        first = found[0]
+        if min(first.shape) < _MIN_SIDE:
+            raise ValueError(
+                f"frames of {self.source} must be at least {_MIN_SIDE}x{_MIN_SIDE} pixels, "
+                f"got {first.shape[1]}x{first.shape[0]}"
+            )
+        self.dtype: np.dtype[Any] = first.dtype
+        self._check(first, *first.shape)
+        return first
+
+    def _find_face(self) -> Box:
+        step = max(1, round((self.fps or 30.0) / 30))
+        detect = _face_detector()
+        try:
+            for _, picture in islice(self._source.read(None), 0, 30 * step, step):
+                if (face := detect(picture)) is not None:
+                    return face
+        except _BreakOff:
+            pass  # the pass over the whole film reports it
+        raise ValueError(
+            f'crop="auto" found no face in the first {30 * step} frames of {self.source}: '
+            'give crop="full" or crop=(x, y, width, height)'
+        )
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+            _log.warning("%s: %s", self.source, text)
+
+    def _note_times(self, start: int, stated: list[float]) -> None:
+        end = start + len(stated)
+        if end <= self._known:  # a second pass over the same frames
+            return
+        if end > self._times.shape[1]:
+            self._times = np.concatenate([self._times, np.empty((2, max(end, 1024)))], axis=1)
+        times = np.array(stated)
+        if self._source.rate is not None:
+            for i in np.flatnonzero(np.isnan(times)):
+                before = times[i - 1] if i else self._times[1, start - 1] if start else -1 / self._source.rate
+                times[i] = before + 1 / self._source.rate
+                self._filled += 1
+        self._times[1, start:end] = times
+        self._times[0, start:end] = np.arange(start, end) / self.fps if self._fps_given and self.fps else times
+        self._known = end
+
+    def _note_end(self, frames: int, failure: _BreakOff | None) -> None:
+        self.n_frames = frames
+        self.complete = failure is None
+        if failure is not None:
+            self._warn(f"breaks off after {frames} frames: {failure}")
+        if self.declared is not None and frames < self.declared:
+            self.complete = self.complete and self._source.estimated
+            self._warn(f"declares {'about ' if self._source.estimated else ''}{self.declared} frames, holds {frames}")
+        if self._filled:
+            self._warn(f"{self._filled} frames carry no time; theirs follow from the rate")
+        for text in _irregularities(self._times[1, :frames], self._source.rate):
+            self._warn(text)
+
+
+class _BreakOff(Exception):  # noqa: N818  (an end, not always an error)
+    """The source is damaged from here on."""
+
+
+class _Source:
+    """What Frames reads from; each kind of source is a subclass."""
+
+    rate: float | None = None  # frames per second, where the source has times
+    declared: int | None = None
+    estimated = False  # declared follows from a duration
+    grey = ""  # known when the first picture was read
+    where = ""  # the picture read last, for messages
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.notes: list[str] = []
+
+    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+        """Time (s, NaN where there is none) and picture, (y, x), from the start; the picture may be a view."""
+        raise NotImplementedError
+
+
+def _open(source: object, grey: Grey) -> _Source:
+    if isinstance(source, np.ndarray):
+        return _Array("array", lambda: source)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"source must be a path or a NumPy array, got {type(source).__name__}")
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"source must exist, got {path}")
+    if path.is_dir():
+        return _Folder(path, grey)
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes)")
+    suffix = path.suffix.lower()
+    if suffix in (".tif", ".tiff"):
+        return _Stack(path, grey)
+    if suffix == ".npy":
+        return _Array(str(path), lambda: _mapped(path))
+    return _Film(path, grey)
+
+
+class _Film(_Source):
+    def __init__(self, path: Path, grey: Grey) -> None:
+        super().__init__(str(path))
+        self._grey = grey
+        with self._opened() as container:
+            stream = container.streams.video[0]
+            declared = stream.average_rate or stream.guessed_rate
+            self.rate = _measured_rate(container, stream) or (float(declared) if declared else None)
+            self.declared = stream.frames or None
+            self.estimated = self.declared is None
+            if self.estimated and self.rate is not None:
+                if stream.duration is not None:
+                    self.declared = int(stream.duration * stream.time_base * self.rate + 0.5)
+                elif container.duration is not None:
+                    self.declared = int(container.duration * 1e-6 * self.rate + 0.5)
+
+    def _opened(self) -> Any:
+        import av
+
+        try:
+            container = av.open(self.name)
+        except av.FFmpegError as error:
+            raise ValueError(f"{self.name} is not a film that FFmpeg can read: {error.strerror}") from error
+        if not container.streams.video:
+            container.close()
+            raise ValueError(f"{self.name} has no video stream")
+        return container
+
+    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+        # Several decoding threads report an error late and lose frames on the way, so from the first error on the film
+        # is decoded again by one, which gives exactly the frames before the damage.
+        done = 0
+        try:
+            for item in self._decoded(box, threads=0):
+                yield item
+                done += 1
+        except _BreakOff:
+            yield from islice(self._decoded(box, threads=1), done, None)
+
+    def _decoded(self, box: Box | None, threads: int) -> Iterator[tuple[float, Array]]:
+        import av
+
+        with self._opened() as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO" if threads != 1 else "NONE"
+            stream.codec_context.thread_count = threads
+            if stream.codec_context.codec.intra_only:
+                stream.codec_context.options = _STRICT
+            clock = _Clock(container, stream)
+            numbers = count()
+            greyer = _Greyer(self._grey)
+            damage = ""
+            packets = container.demux(stream)
+            while not damage:
+                try:
+                    packet = next(packets)
+                    if packet.is_corrupt:
+                        raise av.InvalidDataError(0, "the file ends within a frame")
+                    frames = packet.decode()
+                except StopIteration:
+                    return
+                except av.FFmpegError as error:
+                    damage = error.strerror
+                    if threads != 1:
+                        raise _BreakOff(damage) from error
+                    frames = _flushed(stream)
+                for frame in frames:
+                    if frame.is_corrupt:
+                        raise _BreakOff("the decoder had to make up parts of the next frame")
+                    self.where = f"frame {next(numbers)}"
+                    picture = greyer(frame, box)
+                    self.grey = greyer.grey
+                    yield clock.time(frame), picture
+            raise _BreakOff(damage)
+
+
+def _flushed(stream: Any) -> list[Any]:
+    """The frames that the decoder still holds."""
+    import av
+
+    try:
+        return list(stream.codec_context.decode(None))
+    except av.FFmpegError:
+        return []
+
+
+class _Clock:
+    """Seconds of a frame. An AVI states only when to decode frames: they are shown at those times, in order."""
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._decoding_only = container.format.name == "avi"
+        self._unit = float(stream.time_base)
+        self._start = float((stream.start_time or 0) * stream.time_base)
+        self._offset: float | None = None
+
+    def time(self, frame: Any) -> float:
+        stamp = frame.dts if self._decoding_only else frame.pts
+        if stamp is None:
+            return math.nan
+        if not self._decoding_only:
+            return float(stamp * frame.time_base)
+        if self._offset is None:
+            self._offset = self._start - stamp * self._unit
+        return float(stamp * self._unit + self._offset)
+
+
+def _measured_rate(container: Any, stream: Any) -> float | None:
+    """Frames per second over the first packets of a film; nothing is decoded."""
+    import av
+
+    times, size = [], 0
+    try:
+        for packet in container.demux(stream):
+            stamp = packet.dts if packet.pts is None or container.format.name == "avi" else packet.pts
+            if stamp is not None and packet.size:
+                times.append(float(stamp * packet.time_base))
+            size += packet.size
+            if len(times) >= 512 or size > 1 << 25:
+                break
+    except av.FFmpegError:
+        pass  # the pass over the film reports it
+    return _rate(np.sort(times))
+
+
+class _Folder(_Source):
+    def __init__(self, path: Path, grey: Grey) -> None:
+        super().__init__(str(path))
+        self._grey = grey
+        images = [p for p in path.iterdir() if p.suffix.lower() in _DECODERS and not p.name.startswith(".")]
+        kinds = sorted({_DECODERS[p.suffix.lower()] for p in images})
+        if len(images) < 2:
+            raise ValueError(f"{path} must hold at least 2 images ({', '.join(_DECODERS)}), got {len(images)}")
+        if len(kinds) > 1:
+            raise ValueError(f"{path} must hold one kind of image, got {' and '.join(kinds)}")
+        self._codec = kinds[0]
+        times = {p: t for p in images if (t := _time_in_name(p.stem)) is not None}
+        self._images = sorted(images, key=lambda p: _natural(p.name))
+        self._times = [math.nan] * len(images)
+        if len(times) == len(images):
+            self._images.sort(key=times.__getitem__)
+            start = times[self._images[0]]
+            self._times = [(times[p] - start).total_seconds() for p in self._images]
+        elif times:
+            self.notes.append(f"only {len(times)} of {len(images)} file names state a time, so none is used")
+        self.rate = _rate(np.array(self._times))
+        self.declared = len(images)
+
+    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+        decode = _ImageDecoder(self._codec, self._grey)
+        for time, path in zip(self._times, self._images, strict=True):
+            self.where = path.name
+            with path.open("rb") as file:
+                try:
+                    if self._codec == "tiff":
+                        pages = islice(_TiffPage.walk(file), 2)
+                        picture = decode.tiff(file, next(pages), box)
+                        if next(pages, None) is not None:
+                            raise ValueError(f"{path} must hold one page; open a multi-page TIFF by itself")
+                    else:
+                        picture = decode(file.read(), box)
+                except _BreakOff as error:
+                    raise _BreakOff(f"{path.name} cannot be decoded: {error}") from error
+            self.grey = decode.grey
+            yield time, picture
+
+
+class _Stack(_Source):
+    """A multi-page TIFF."""
+
+    def __init__(self, path: Path, grey: Grey) -> None:
+        super().__init__(str(path))
+        self._grey = grey
+        with path.open("rb") as file, suppress(_BreakOff):  # a pass over the pages reports it
+            self.declared = sum(1 for _ in _TiffPage.walk(file))
+
+    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+        decode = _ImageDecoder("tiff", self._grey)
+        with open(self.name, "rb") as file:
+            for number, page in enumerate(_TiffPage.walk(file)):
+                self.where = f"page {number}"
+                picture = decode.tiff(file, page, box)
+                self.grey = decode.grey
+                yield math.nan, picture
+
+
+class _Array(_Source):
+    def __init__(self, name: str, load: Callable[[], Array]) -> None:
+        super().__init__(name)
+        self._load = load
+        array = load()
+        if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
+            raise TypeError(f"{name} must be uint8, uint16 or float, got {array.dtype}")
+        if array.ndim != 3 and not (array.ndim == 4 and array.shape[3] == 3):
+            raise ValueError(f"{name} must be (frame, y, x) grey or (frame, y, x, 3) RGB, got shape {array.shape}")
+        self.grey = "stored" if array.ndim == 3 else "bgr2gray"
+        self.declared = len(array)
+
+    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+        for number in range(self.declared or 0):
+            if number % 256 == 0:
+                array = self._load()  # a map anew, so that the pages already read do not stay in memory
+            self.where = f"frame {number}"
+            picture = _cropped(array[number], box)
+            if picture.dtype.kind == "f":
+                picture = picture.astype(np.float32)
+            yield math.nan, picture if picture.ndim == 2 else _bgr2gray(picture, "rgb")
+
+
+def _mapped(path: Path) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a .npy file that can be mapped: {error}") from error
+    return array
+
+
+class _ImageDecoder:
+    """Still images from bytes, by FFmpeg's decoders; damage is an error, never half a picture."""
+
+    def __init__(self, codec: str, grey: Grey) -> None:
+        import av
+
+        self.grey = ""
+        self._codec = codec
+        self._greyer = _Greyer(grey)
+        self._context = av.CodecContext.create(codec, "r")
+        self._context.thread_count = 1
+        self._context.options = _STRICT
+
+    def __call__(self, data: bytes, box: Box | None) -> Array:
+        import av
+
+        # FFmpeg's JPEG decoder lets a file pass that ends a few bytes early; entropy-coded data hold no such marker.
+        if self._codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+            raise _BreakOff("the end of the JPEG is missing")
+        try:
+            (frame,) = self._context.decode(av.Packet(data))
+        except av.FFmpegError as error:
+            raise _BreakOff(error.strerror) from error
+        except ValueError as error:
+            raise _BreakOff("it holds no picture") from error
+        picture = self._greyer(frame, box)
+        self.grey = self._greyer.grey
+        return picture
+
+    def tiff(self, file: BinaryIO, page: _TiffPage, box: Box | None) -> Array:
+        pixels = page.uncompressed(file)
+        if pixels is None:
+            return self(page.alone(file), box)
+        self.grey = "stored" if pixels.ndim == 2 else "bgr2gray"
+        pixels = _cropped(pixels, box)
+        return pixels if pixels.ndim == 2 else _bgr2gray(pixels, "rgb")
+
+
+class _TiffPage:
+    """One page (IFD) of a TIFF or BigTIFF in strips.
+
+    FFmpeg decodes a whole file per page and no BigTIFF, so each page goes to it as a small file of its own, without the
+    tags it does not know; uncompressed pages need no decoder.
+    """
+
+    _TYPES: ClassVar = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
+    _SHORTS = frozenset({258, 259, 262, 266, 277, 284, 317, 320, 339})
+    _LONGS = frozenset({256, 257, 273, 278, 279})
+    _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
+    _OFFSETS, _SAMPLES, _COUNTS, _PLANAR, _FORMAT = 273, 277, 279, 284, 339
+
+    def __init__(self, order: str, big: bool, entries: dict[int, tuple[int, int, bytes]]) -> None:
+        self._order = order
+        self._big = big
+        self._entries = entries
+
+    @classmethod
+    def walk(cls, file: BinaryIO) -> Iterator[_TiffPage]:
+        """The pages of an open file, without reduced copies and masks."""
+        head = file.read(4)
+        order = {b"II\x2a\x00": "<", b"MM\x00\x2a": ">", b"II\x2b\x00": "<", b"MM\x00\x2b": ">"}.get(head)
+        if order is None:
+            raise _BreakOff("it is no TIFF")
+        big = 43 in head
+        (offset,) = _unpack(file, 8 if big else 4, order + ("Q" if big else "I"))
+        seen = set()
+        while offset:
+            if offset in seen:
+                raise _BreakOff("its pages form a loop")
+            seen.add(offset)
+            (number,) = _unpack(file, offset, order + ("Q" if big else "H"))
+            if number > 4096:
+                raise _BreakOff(f"a page has {number} tags")
+            entry = order + ("HHQ8s" if big else "HHI4s")
+            table = file.read(number * struct.calcsize(entry))
+            if len(table) < number * struct.calcsize(entry):
+                raise _BreakOff("the file ends within a page")
+            page = cls(order, big, {tag: (k, n, v) for tag, k, n, v in struct.iter_unpack(entry, table)})
+            (offset,) = _unpack(file, file.tell(), order + ("Q" if big else "I"))
+            if not page._values(file, cls._SUBFILE, 0)[0] & 0b101:
+                yield page
+
+    def _values(self, file: BinaryIO, tag: int, default: int | None = None) -> tuple[int, ...]:
+        if tag not in self._entries:
+            if default is None:
+                raise _BreakOff("it is a tiled TIFF" if 322 in self._entries else f"TIFF tag {tag} is missing")
+            return (default,)
+        kind, number, inline = self._entries[tag]
+        if kind not in self._TYPES or not 0 < number < 1 << 24:
+            raise _BreakOff(f"TIFF tag {tag} is malformed")
+        layout = f"{self._order}{number}{self._TYPES[kind]}"
+        if struct.calcsize(layout) <= len(inline):
+            return struct.unpack(layout, inline[: struct.calcsize(layout)])
+        (offset,) = struct.unpack(self._order + ("Q" if self._big else "I"), inline)
+        return _unpack(file, offset, layout)
+
+    def _strips(self, file: BinaryIO) -> list[bytes]:
+        strips = []
+        for offset, length in zip(self._values(file, self._OFFSETS), self._values(file, self._COUNTS), strict=False):
+            file.seek(offset)
+            strips.append(file.read(length))
+            if len(strips[-1]) < length:
+                raise _BreakOff("the file ends within a page")
+        return strips
+
+    def uncompressed(self, file: BinaryIO) -> Array | None:
+        """(y, x) grey or (y, x, 3) RGB, or None where a decoder is needed."""
+        samples = self._values(file, self._SAMPLES, 1)[0]
+        bits = set(self._values(file, self._BITS, 1))
+        dtype = {(8, 1): "u1", (16, 1): "u2", (32, 3): "f4"}.get((bits.pop(), self._values(file, self._FORMAT, 1)[0]))
+        ordinary = (
+            self._values(file, self._COMPRESSION, 1) == self._values(file, self._PLANAR, 1) == (1,)
+            and self._values(file, self._FILL_ORDER, 1) == (1,)
+            and (self._values(file, self._PHOTOMETRIC)[0], samples) in ((1, 1), (2, 3))
+        )
+        if dtype is None or bits or not ordinary:
+            return None
+        shape = (self._values(file, self._HEIGHT)[0], self._values(file, self._WIDTH)[0], samples)
+        strips = self._strips(file)
+        data = strips[0] if len(strips) == 1 else b"".join(strips)
+        if len(data) != math.prod(shape) * int(dtype[1]):
+            raise _BreakOff(f"a page of {shape[1]}x{shape[0]} has {len(data)} bytes of pixels")
+        pixels = np.frombuffer(data, self._order + dtype).reshape(shape if samples == 3 else shape[:2])
+        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+    def alone(self, file: BinaryIO) -> bytes:
+        """The page as a classic TIFF that holds nothing else: header, tags, long values, strips."""
+        strips = self._strips(file)
+        tags = {tag: self._values(file, tag) for tag in sorted((self._SHORTS | self._LONGS) & self._entries.keys())}
+        kinds = {tag: "H" if tag in self._SHORTS else "I" for tag in tags}
+        values_at = 8 + 2 + 12 * len(tags) + 4
+        position = values_at + sum(
+            size for tag in tags if (size := struct.calcsize(f"{len(tags[tag])}{kinds[tag]}")) > 4
+        )
+        tags[self._COUNTS] = tuple(map(len, strips))
+        tags[self._OFFSETS] = tuple(position + sum(tags[self._COUNTS][:i]) for i in range(len(strips)))
+        table, values = b"", b""
+        for tag, numbers in tags.items():
+            value = struct.pack(f"{self._order}{len(numbers)}{kinds[tag]}", *numbers)
+            if len(value) > 4:
+                where = values_at + len(values)
+                values += value
+                value = struct.pack(self._order + "I", where)
+            table += struct.pack(self._order + "HHI", tag, 3 if kinds[tag] == "H" else 4, len(numbers))
+            table += value.ljust(4, b"\0")
+        head = (b"II" if self._order == "<" else b"MM") + struct.pack(self._order + "HIH", 42, 8, len(tags))
+        return b"".join([head, table, bytes(4), values, *strips])
+
+
+def _unpack(file: BinaryIO, offset: int, layout: str) -> tuple[Any, ...]:
+    file.seek(offset)
+    data = file.read(struct.calcsize(layout))
+    if len(data) < struct.calcsize(layout):
+        raise _BreakOff("the file ends within a page")
+    return struct.unpack(layout, data)
+
+
+class _Greyer:
+    """Decoded frames to grey pictures: a view of the decoder's memory where it has a grey plane."""
+
+    def __init__(self, wanted: Grey) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self.grey = ""  # what the last picture's samples are
+        self._wanted = wanted
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: Any, box: Box | None) -> Array:
+        name, bits = frame.format.name, frame.format.components[0].bits
+        wide = bits > 8
+        if frame.format.is_rgb or frame.format.has_palette or "bayer" in name:
+            kind, plain = "bgr2gray", "bgr48le" if wide else "bgr24"
+            keep = name in ("rgb24", "bgr24", "rgb48le")
+        elif name.startswith(("gray", "ya", "mono")):
+            kind, plain = "stored", "gray16le" if wide else "gray"
+            keep = name.startswith("gray")
+        elif self._wanted == "bgr2gray":
+            kind, plain, keep = "bgr2gray", "bgr24", False
+        else:
+            kind, plain = "luma", "yuv444p16le" if wide else "yuv444p"
+            keep = frame.format.is_planar and frame.format.components[0].is_luma and not name.startswith("p0")
+        rotation = frame.rotation
+        if not keep:
+            frame = self._reformatter.reformat(frame, format=plain)
+            name, bits = plain, frame.format.components[0].bits
+        plane = frame.planes[0]
+        dtype = np.dtype("f4" if bits == 32 else "u2" if bits > 8 else "u1")
+        dtype = dtype.newbyteorder(">" if name.endswith("be") else "<")
+        channels = 3 if kind == "bgr2gray" else 1
+        rows = np.frombuffer(plane, np.uint8).reshape(frame.height, plane.line_size)
+        pixels = rows[:, : frame.width * channels * dtype.itemsize].view(dtype)
+        if channels == 3:
+            pixels = pixels.reshape(frame.height, frame.width, 3)
+        if rotation:
+            pixels = np.rot90(pixels, round(rotation / 90))
+        pixels = _cropped(pixels, box)
+        self.grey = kind
+        if channels == 3:
+            return _bgr2gray(pixels, name[:3])
+        if 8 < bits < 16:
+            pixels = pixels << (16 - bits)
+        native: Array = pixels.astype(dtype.newbyteorder("="), copy=False)
+        return native
+
+
+def _bgr2gray(pixels: Array, order: str) -> Array:
+    """Grey of (y, x, 3) by the weights of ``cv2.COLOR_BGR2GRAY``; exact for uint8 and uint16, where it rounds.
+
+    OpenCV computes (9798 R + 19235 G + 3735 B + 2^14) >> 15. The weights over 2^15 are exact in binary, and so are the
+    products and sums while they fit the significand: 23 bits for uint8, 31 for uint16.
+    """
+    real = pixels.dtype.kind == "f"
+    exact = np.float64 if pixels.dtype.itemsize == 2 else np.float32
+    weights = np.array([0.299, 0.587, 0.114] if real else np.array([9798, 19235, 3735]) / (1 << 15), exact)
+    weights = weights if order == "rgb" else weights[::-1].copy()
+    grey = np.empty(pixels.shape[:2], pixels.dtype.newbyteorder("="))
+    band = max(1, (1 << 16) // pixels.shape[1])  # rows at a time: the products stay in the cache
+    for top in range(0, len(pixels), band):
+        sums = pixels[top : top + band].astype(exact) @ weights
+        grey[top : top + band] = sums if real else sums + exact(0.5)
+    return grey
+
+
+def _cropped(pixels: Array, box: Box | None) -> Array:
+    if box is None:
+        return pixels
+    x, y, width, height = box
+    return pixels[y : y + height, x : x + width]
+
+
+def _checked_crop(crop: object, shape: tuple[int, ...]) -> Box:
+    full = (0, 0, shape[1], shape[0])
+    if crop is None or crop == "full":
+        return full
+    rule = f'crop must be "auto", "full" or (x, y, width, height) in whole pixels, got {crop!r}'
+    if isinstance(crop, str):
+        raise ValueError(rule)
+    try:
+        x, y, width, height = (operator.index(value) for value in crop)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise TypeError(rule) from error
+    if x < 0 or y < 0 or x + width > full[2] or y + height > full[3]:
+        raise ValueError(f"crop must lie within the frame of {full[2]}x{full[3]}, got {(x, y, width, height)}")
+    if min(width, height) < _MIN_SIDE:
+        raise ValueError(f"crop must be at least {_MIN_SIDE}x{_MIN_SIDE} pixels, got {(x, y, width, height)}")
+    return x, y, width, height
+
+
+class _Resize:
+    """Separable resampling of (y, x) pictures: area average where an axis shrinks, linear where it grows."""
+
+    def __init__(self, before: tuple[int, int], after: tuple[int, int]) -> None:
+        self._taps = [None if n == m else _taps(n, m) for n, m in zip(before, after, strict=True)]
+
+    def __call__(self, picture: Array) -> Array:
+        if self._taps == [None, None]:
+            return picture
+        result = picture
+        for taps in self._taps:
+            if taps is not None:
+                index, weight = taps
+                result, rows = np.zeros((len(index[0]), result.shape[1]), np.float32), result
+                product = np.empty_like(result)
+                for i, w in zip(index, weight, strict=True):
+                    result += np.multiply(rows.take(i, axis=0, mode="clip"), w, out=product)
+            result = np.ascontiguousarray(result.T)
+        return result if picture.dtype.kind == "f" else np.rint(result).astype(picture.dtype)
+
+
+def _taps(before: int, after: int) -> tuple[Array, Array]:
+    """Sources and weights, (tap, target) and (tap, target, 1), of each target sample of one axis."""
+    target = np.arange(after)
+    if after < before:  # target i is the mean over [i, i + 1) * before / after, here in units of 1 / after
+        start, stop = target * before, (target + 1) * before
+        first = start // after
+        index = first + np.arange(int((-(-stop // after) - first).max()))[:, None]
+        weight = (np.minimum((index + 1) * after, stop) - np.maximum(index * after, start)).clip(0) / before
+    else:
+        centre = (target + 0.5) * before / after - 0.5
+        index = np.floor(centre).astype(np.intp) + np.arange(2)[:, None]
+        weight = 1 - np.abs(centre - index)
+    return index.clip(0, before - 1), weight[..., None].astype(np.float32)
+
+
+def _face_detector() -> Callable[[Array], Box | None]:
+    """A function from a grey picture to the square around its largest face."""
+    try:
+        from skimage.data import lbp_frontal_face_cascade_filename
+        from skimage.feature import Cascade
+    except ImportError as error:
+        raise ImportError(
+            'crop="auto" needs a face detector: pip install "mmme_fast[face]", '
+            'or give crop="full" or crop=(x, y, width, height)'
+        ) from error
+    cascade = Cascade(lbp_frontal_face_cascade_filename())
+
+    def detect(picture: Array) -> Box | None:
+        height, width = picture.shape
+        scale = max(1.0, min(height, width) / 240)
+        small = _Resize((height, width), (round(height / scale), round(width / scale)))(picture)
+        if small.dtype != np.uint8:
+            low, high = float(small.min()), float(small.max())
+            small = ((small - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+        limit = min(small.shape)
+        faces = cascade.detect_multi_scale(
+            np.ascontiguousarray(small),
+            scale_factor=1.1,
+            step_ratio=1,
+            min_size=(limit // 5,) * 2,
+            max_size=(limit,) * 2,
+        )
+        if not faces:
+            return None
+        face = max(faces, key=lambda found: (found["width"], -found["r"], -found["c"]))
+        # The cascade's square cuts into chin and forehead.
+        side = min(round(1.1 * scale * face["width"]), height, width)
+        x = round(scale * (face["c"] + face["width"] / 2) - side / 2)
+        y = round(scale * (face["r"] + face["height"] / 2) - side / 2)
+        return min(max(x, 0), width - side), min(max(y, 0), height - side), side, side
+
+    return detect
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key that takes digits as numbers: frame2 before frame10."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def _time_in_name(stem: str) -> datetime | None:
+    """The time in MMME's Year-Month-Day-Hour-Minute-Second-Millisecond-Code-Marker."""
+    match = re.fullmatch(r"(\d{4})-(\d\d?)-(\d\d?)-(\d\d?)-(\d\d?)-(\d\d?)-(\d{1,3})-[^-]+-[^-]+", stem)
+    if match is None:
+        return None
+    *date, millisecond = map(int, match.groups())
+    try:
+        return datetime(*date, microsecond=1000 * millisecond)  # type: ignore[misc, arg-type]
+    except ValueError:
+        return None
+
+
+def _rate(times: Array) -> float | None:
+    """Frames per second; see Frames.fps."""
+    intervals = np.diff(times)
+    intervals = intervals[intervals > 0]
+    if len(intervals) == 0:
+        return None
+    middle = np.median(intervals)
+    return float(1 / intervals[np.abs(intervals - middle) <= middle / 2].mean())
+
+
+def _irregularities(times: Array, rate: float | None) -> list[str]:
+    measured = _rate(times)
+    if rate is None or measured is None:
+        return []
+    found = []
+    period, intervals = 1 / measured, np.diff(times)
+    if abs(measured / rate - 1) > 0.01:
+        found.append(f"the whole film has {measured:.6g} frames per second, its first frames {rate:.6g}")
+    if (back := np.flatnonzero(intervals <= 0)).size:
+        found.append(f"time does not advance at {back.size} frames, the first is frame {back[0] + 1}")
+    if (np.abs(intervals - period) > period / 20 + _TICK).mean() > 0.1:
+        low, high = np.percentile(intervals, [1, 99]) * 1e3
+        found.append(f"variable frame rate: intervals of {low:.4g} to {high:.4g} ms")
+    elif (gaps := np.flatnonzero(intervals > 1.5 * period + _TICK)).size:
+        missing = int(np.rint(intervals[gaps] / period - 1).sum())
+        longest = gaps[intervals[gaps].argmax()]
+        found.append(
+            f"{gaps.size} gaps, about {missing} frames missing; "
+            f"the longest, {intervals[longest]:.3f} s, follows frame {longest}"
+        )
+    return found
