@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmme_fast import motion
-from mmme_fast._arrays import MIN_SIZE
-from mmme_fast.spotting import block_means
+from mmme_fast import __version__, flow, motion
+from mmme_fast._arrays import MIN_SIZE, one_of, whole
+from mmme_fast._backend import active_backend, resolve_threads
+from mmme_fast.frames import Frames, open_frames
+from mmme_fast.spotting import Found, Matched, block_means, matched
 from mmme_fast.strain import optical_strain
+
+logger = logging.getLogger("mmme_fast")
 
 Floats = NDArray[np.float64]
 Flow = Callable[..., NDArray[np.float32]]
+Progress = Callable[[int, int | None], None]
 
 WIDTH = 128  # px: frames are reduced to about this before flow; 96 finds fewer expressions, more finds no more
 RATE = 50.0  # frames/s: faster film is averaged in groups to about this, which takes the noise down
@@ -23,10 +40,366 @@ RENEWAL = 2.3  # s until the reference frame of flow is renewed
 RENEWAL_CHOICE = 0.6  # s at the end of that time, of which the calmest frame becomes the new reference
 SCENE = 0.7  # two frames in sequence that correlate less belong to two scenes
 ANCHOR_LEFT = 0.004  # of the width: the pose is held against the first frame while the median residual is below
+CHUNK = 128  # frames decoded at a time
 CELL = 4  # px of the reduced frame: flow is averaged over cells of this size
 LATTICE = 1 / 16  # of the width: distance between blocks
 BLOCK_SIGMA = 0.045  # of the width: Gaussian window of a block
 EDGE = 0.09  # of the width: blocks nearer than this to the border of the crop are left out
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One expression or blink.
+
+    Frames are numbers of the film's frames, all of them inside the interval; seconds are the film's timestamps. `x` and
+    `y` say where on the crop the motion is strongest, in parts of its width; `amplitude` is in pixels of a crop 256
+    pixels wide.
+    """
+
+    onset: int
+    apex: int
+    offset: int
+    onset_s: float
+    apex_s: float
+    offset_s: float
+    type: str
+    score: float
+    x: float
+    y: float
+    amplitude: float
+
+
+COLUMNS = ("onset", "apex", "offset", "onset_s", "apex_s", "offset_s", "type", "score")
+
+
+@dataclass
+class Spotting:
+    """What `spot` found.
+
+    Attributes
+    ----------
+    intervals : list of Interval
+        Expressions, "micro" and "macro", in order of onset.
+    blinks : list of Interval
+        Blinks, which are no expressions.
+    signals : dict of str to ndarray, (frame,)
+        "timestamp" (s); "score"; "motion", the largest motion of any block, and "head_x", "head_y", the head's, in pixels
+        of a crop 256 pixels wide; "head_turn" (degrees); "head_growth" (a part of 1); "strain" (mean optical strain).
+    fps : float
+        Frames per second.
+    meta : dict
+        Parameters, version, input identity, timing and warnings, as in meta.json.
+    """
+
+    intervals: list[Interval]
+    blinks: list[Interval]
+    signals: dict[str, NDArray[Any]]
+    fps: float
+    meta: dict[str, Any] = field(default_factory=dict)
+    source: Any = field(default=None, repr=False)
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Spotting score per frame; 1 is the threshold."""
+        return self.signals["score"]
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write the intervals to a CSV file and return its path.
+
+        Columns: onset, apex, offset (frames), onset_s, apex_s, offset_s (seconds), type, score.
+        """
+        return _write_intervals(Path(path), self.intervals)
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report, one self-contained page, and return its path. Needs ``pip install "mmme_fast[report]"``."""
+        from mmme_fast.report import page
+
+        with _written(Path(path)) as file:
+            file.write(page(self).encode())
+        return Path(path)
+
+
+def spot(
+    source: Any,
+    *,
+    preset: str | None = None,
+    method: str = "matched",
+    flow: str = "farneback",
+    crop: Any = "auto",
+    size: int = 256,
+    fps: float | None = None,
+    eeg: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: bool | Progress | None = None,
+    threads: int | None = None,
+) -> Spotting:
+    """Spot facial expressions in a film, streamed in chunks.
+
+    Frames are cropped, averaged to about 50 per second and 128 pixels, held still against the head's motion, and followed
+    by dense flow from a reference frame that is renewed about every 2 seconds; what remains at the blocks of a lattice is
+    searched for expressions of 0.2 to 2 seconds (`spotting.Matched`). Memory does not grow with the film's length.
+
+    Parameters
+    ----------
+    source : path, array or Frames
+        What `open_frames` opens.
+    preset : None
+        Reserved for settings per data set; there is none yet.
+    method : {"matched"}, default "matched"
+        How signals become scores and intervals.
+    flow : {"farneback", "tvl1"}, default "farneback"
+        Dense flow method.
+    crop : {"auto", "full"} or (x, y, width, height), default "auto"
+        Part of the frame to look at: "auto" finds the face (needs ``pip install "mmme_fast[face]"``).
+    size : int, default 256
+        Longer side of the crop after resizing, in pixels.
+    fps : float, optional
+        Frames per second; needed where the source does not know.
+    eeg : optional
+        Recording whose band power is wanted per frame and per interval.
+    out : path, optional
+        Folder for intervals.csv, blinks.csv, signals.npz, meta.json and, with the extra "report", report.html. Each is
+        written to a temporary file and renamed.
+    progress : bool or callable, optional
+        True shows a bar (tqdm, extra "report"); a callable gets (frames done, frames in all or None).
+    threads : int, optional
+        Default: `get_num_threads()`.
+
+    Returns
+    -------
+    Spotting
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError
+        When the source cannot be read or an argument breaks its rule. A source that fails midway leaves the results of
+        the frames before in `out`, and the message says so.
+    KeyboardInterrupt
+        After Ctrl-C: what was done is scored and written first, and the message says where. A second Ctrl-C ends at once.
+    """
+    if preset is not None:
+        raise ValueError(f"preset must be None, got {preset!r}")
+    one_of(method, "method", ("matched",))
+    estimator = FLOWS[one_of(flow, "flow", tuple(FLOWS))]
+    whole(size, "size", low=32)
+    resolve_threads(threads)
+    folder = None if out is None else _output_folder(Path(out))
+    frames = source if isinstance(source, Frames) else open_frames(source, crop=crop, size=size, fps=fps)
+    if frames.fps is None:
+        raise ValueError(f"fps must be given: {frames.source} has no times of its own")
+
+    begun = time.perf_counter()
+    group = group_size(frames.fps)
+    rate = frames.fps / group
+    run = _Run(frames, progress)
+    kept: list[NDArray[np.float32]] = []  # (sample, 6) of each part: what is per sample stays, block signals pass by
+
+    def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        for part in face_signals(reduced(run.chunks(), group), rate, estimator, threads):
+            kept.append(np.column_stack([part.motion, part.head, part.strain]))
+            yield part.blocks, part.valid
+
+    height, width = frames.shape[1:]
+    lattice = Lattice(*_reduced_size(height, width))
+    with _interruptible(run):
+        scores, found = matched(blocks(), rate, lattice.blocks / lattice.unit)
+    seconds = time.perf_counter() - begun
+
+    times = np.array(frames.timestamps[: run.done])
+
+    def interval(one: Found) -> Interval:
+        onset, apex, offset = (
+            int(np.clip(round(at * group + (group - 1) / 2), 0, run.done - 1)) for at in (one.onset, one.apex, one.offset)
+        )
+        x, y = lattice.blocks[one.block] / lattice.unit
+        size_ = float(np.hypot(*one.pattern[one.block]))
+        return Interval(
+            onset, apex, offset, float(times[onset]), float(times[apex]), float(times[offset]), one.type, one.score,
+            float(x), float(y), size_,
+        )  # fmt: skip
+
+    intervals = [interval(one) for one in found]
+    names = ("motion", "head_x", "head_y", "head_turn", "head_growth", "strain")
+    per_sample = {"score": scores, **dict(zip(names, np.concatenate(kept).T, strict=True))}
+    if run.failure is not None:
+        run.warn(f"ends early, after {run.done} frames: {run.failure}")
+    elif run.interrupted:
+        run.warn(f"interrupted after {run.done} frames")
+    result = Spotting(
+        intervals=[i for i in intervals if i.type != "blink"],
+        blinks=[i for i in intervals if i.type == "blink"],
+        signals={"timestamp": times, **{k: np.repeat(v, group)[: run.done] for k, v in per_sample.items()}},
+        fps=frames.fps,
+        source=frames,
+        meta={
+            "mmme_fast": __version__,
+            "backend": active_backend(),
+            "input": _identity(frames.source),
+            "parameters": {
+                "method": method, "flow": flow, "crop": list(frames.crop), "size": size, "fps": frames.fps,
+                "grey": frames.grey, "samples_per_second": rate, **{"matched": asdict(Matched())},
+            },
+            "frames": run.done,
+            "complete": run.failure is None and not run.interrupted and bool(frames.complete),
+            "seconds": round(seconds, 3),
+            "frames_per_second": round(run.done / seconds, 1),
+            "threads": resolve_threads(threads),
+            "warnings": [*frames.warnings, *run.warnings],
+        },
+    )  # fmt: skip
+    where = "" if folder is None else f"; what was done is in {_save(result, folder)}"
+    if run.failure is not None:
+        raise type(run.failure)(f"{run.failure}{where}") from run.failure
+    if run.interrupted:
+        raise KeyboardInterrupt(f"interrupted after {run.done} frames{where}")
+    return result
+
+
+FLOWS: dict[str, Flow] = {"farneback": flow.farneback, "tvl1": flow.tvl1}
+
+
+class _Run:
+    """One pass over a film: how far it is, and why it ended."""
+
+    def __init__(self, frames: Frames, progress: bool | Progress | None) -> None:
+        self.frames = frames
+        self.done = 0
+        self.interrupted = False
+        self.failure: Exception | None = None
+        self.warnings: list[str] = []
+        self.report = _bar if progress is True else progress or None
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        logger.warning("%s: %s", self.frames.source, text)
+
+    def chunks(self) -> Iterator[NDArray[Any]]:
+        """The film's chunks until it ends, fails or is interrupted; a film that fails keeps what came before."""
+        total = self.frames.shape[0]
+        with contextlib.ExitStack() as stack:
+            report = stack.enter_context(self.report(total)) if self.report is _bar else self.report
+            chunks = self.frames.chunks(CHUNK)
+            while not self.interrupted:
+                try:
+                    chunk = next(chunks)
+                except StopIteration:
+                    break
+                except (ValueError, OSError) as error:
+                    if not self.done:
+                        raise
+                    self.failure = error
+                    break
+                self.done += len(chunk)
+                if report is not None:
+                    report(self.done, total)
+                yield chunk
+            chunks.close()
+
+
+@contextlib.contextmanager
+def _bar(total: int | None) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar on stderr."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=" frames", unit_scale=True, dynamic_ncols=True) as bar:
+        yield lambda done, _: bar.update(done - bar.n)
+
+
+@contextlib.contextmanager
+def _interruptible(run: _Run) -> Iterator[None]:
+    """Let the first Ctrl-C end the film early instead of the program; the second is Python's own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        run.interrupted = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _output_folder(folder: Path) -> Path:
+    """Make the folder and prove, before the long work, that it can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, f"out must be a folder that can be written to: {error.strerror}", str(folder)) from None
+    return folder
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name only when it is whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(name, 0o666 & ~_UMASK)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()  # it can only be read by setting it, which threads would notice later
+
+
+def _write_intervals(path: Path, intervals: list[Interval]) -> Path:
+    with _written(path) as binary:
+        text = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for one in intervals:
+            values = (getattr(one, column) for column in COLUMNS)
+            table.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+        text.detach()
+    return path
+
+
+def _save(result: Spotting, folder: Path) -> Path:
+    result.to_csv(folder / "intervals.csv")
+    _write_intervals(folder / "blinks.csv", result.blinks)
+    with _written(folder / "signals.npz") as file:
+        np.savez_compressed(file, **result.signals)  # type: ignore[arg-type]
+    try:
+        result.to_html(folder / "report.html")
+    except ImportError as error:
+        result.meta["warnings"].append(f"report.html was not written: {error}")
+        logger.warning("%s", result.meta["warnings"][-1])
+    with _written(folder / "meta.json") as file:  # last: where it is, the rest is whole
+        file.write(json.dumps(result.meta, indent=2).encode())
+    return folder
+
+
+def _identity(source: str) -> dict[str, Any]:
+    """What tells this input from another: size, time of change, and a hash of its head and tail."""
+    path = Path(source)
+    if not path.exists():
+        return {"source": source}
+    if path.is_dir():
+        names = sorted(entry.name for entry in os.scandir(path))
+        return {"source": source, "files": len(names), "sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(1 << 16))
+        file.seek(max(size - (1 << 16), 0))
+        digest.update(file.read())
+    return {"source": source, "bytes": size, "modified": path.stat().st_mtime, "sha256": digest.hexdigest()}
 
 
 @dataclass
@@ -37,6 +410,11 @@ class Signals:
     valid: NDArray[np.bool_]  # (sample, block): the block's surroundings were inside the frame
     head: NDArray[np.float32]  # (sample, 4): dx, dy of the crop's centre, turn in degrees, growth
     strain: NDArray[np.float32]  # (sample,): mean optical strain against the reference frame
+
+    @property
+    def motion(self) -> NDArray[np.float32]:
+        """(sample,): how far the block that moves most has moved."""
+        return np.hypot(self.blocks[..., 0], self.blocks[..., 1]).max(1)
 
 
 def group_size(fps: float) -> int:
@@ -57,16 +435,20 @@ def reduced(chunks: Iterable[NDArray[Any]], group: int) -> Iterator[NDArray[np.f
         yield _reduce(rest, len(rest))
 
 
+def _reduced_size(height: int, width: int) -> tuple[int, int]:
+    factor = max(max(height, width) // WIDTH, 1)
+    return height // factor, width // factor
+
+
 def _reduce(frames: NDArray[Any], group: int) -> NDArray[np.float32]:
-    _, height, width = frames.shape
     unit = {"uint8": 255.0, "uint16": 65535.0}.get(frames.dtype.name, 1.0)
     # Frame by frame: no temporary of the whole chunk in float.
     sums = frames[::group].astype(np.float32)
     for i in range(1, group):
         sums += frames[i::group]
     sums *= np.float32(1 / (unit * group))
-    factor = max(max(height, width) // WIDTH, 1)
-    return sums if factor == 1 else block_means(sums, height // factor, width // factor)
+    size = _reduced_size(*frames.shape[1:])
+    return sums if size == frames.shape[1:] else block_means(sums, *size)
 
 
 class Lattice:
@@ -111,7 +493,7 @@ class Lattice:
 
 
 def face_signals(
-    samples: Iterable[NDArray[np.float32]], rate: float, flow: Flow, threads: int | None = None
+    samples: Iterable[NDArray[np.float32]], rate: float, method: Flow, threads: int | None = None
 ) -> Iterator[Signals]:
     """Follow the blocks of a face through reduced frames at `rate` samples per second, a reference's span at a time."""
     span = max(round(RENEWAL * rate), 2)
@@ -122,7 +504,7 @@ def face_signals(
             yield tracker.follow(held, last=True)[0]
             tracker, held = None, []
         if tracker is None:
-            tracker = _Tracker(frame, flow, rate, threads)
+            tracker = _Tracker(frame, method, rate, threads)
         held.append(frame)
         if len(held) > span:
             signals, done = tracker.follow(held, last=False)
@@ -155,8 +537,8 @@ class _Tracker:
     gives the rest, from which a small affine motion is removed: what stays is the expression.
     """
 
-    def __init__(self, first: NDArray[np.float32], flow: Flow, rate: float, threads: int | None) -> None:
-        self.flow, self.threads = flow, threads
+    def __init__(self, first: NDArray[np.float32], method: Flow, rate: float, threads: int | None) -> None:
+        self.flow, self.threads = method, threads
         self.lattice = Lattice(*first.shape)
         self.choice = max(round(RENEWAL_CHOICE * rate), 1)
         self.anchor = self._half(first[None])[0]
