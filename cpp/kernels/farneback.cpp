@@ -1,10 +1,806 @@
+// Two-frame motion estimation by polynomial expansion (Farneback 2003), equal to OpenCV's calcOpticalFlowFarneback.
+//
+// Each level of a Gaussian pyramid is approximated around every pixel by a quadratic polynomial (prepare). A
+// displacement gives every pixel a linear system that relates the two frames' polynomials; the systems are averaged
+// over a window and solved for the next displacement (solve). Coefficients, systems and flow are planar; the systems
+// live in a ring of rows.
 #include "isa.hpp"
 
-namespace mmme::MMME_ISA {
+#include <cmath>
+#include <cstring>
 
-std::size_t farneback_frame_size(int, int, const Farneback&) { return 16; }
-std::size_t farneback_scratch_size(int, int, const Farneback&) { return 16; }
-void farneback_prepare(const Image&, int, int, const Farneback&, float*, float*, const Rows&) {}
-void farneback_solve(const float*, const float*, float*, bool, int, int, const Farneback&, float*, const Rows&) {}
+namespace mmme::MMME_ISA {
+namespace {
+
+constexpr int lanes = 16;    // pixels that are sampled together; rows are padded to a multiple of it
+constexpr int strip = 32;    // rows that one thread takes at least
+constexpr int margin = 32;   // floats before and after a level's coefficients: what a group of taps may touch outside
+constexpr int smallest = 32; // no level is narrower or lower
+constexpr int planes = 5;    // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
+constexpr int max_poly_n = 31;
+constexpr int border = 5; // pixels along the edge whose systems count less
+constexpr float border_weights[border] = {0.14f, 0.14f, 0.4472f, 0.4472f, 0.4472f};
+
+using Index = std::ptrdiff_t;
+
+constexpr int smaller(int a, int b) {
+    return a < b ? a : b;
+}
+constexpr int larger(int a, int b) {
+    return a > b ? a : b;
+}
+constexpr int clamp(int i, int low, int high) {
+    return i < low ? low : i > high ? high : i;
+}
+constexpr Index padded(Index floats) {
+    return (floats + lanes - 1) / lanes * lanes;
+}
+
+// One rounding where the CPU has it, on every path alike; the compiler may not choose.
+MMME_INLINE float mul_add(float a, float b, float c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+struct Level {
+    int height, width;
+    Index stride; // floats from one row of a plane to the next
+    double scale;
+    Index offset; // of the level's coefficients in a prepared frame
+    Index coefficients() const { return planes * stride * height; }
+};
+
+Level level_at(int height, int width, const Farneback& p, int k) {
+    Level level{height, width, padded(width), 1.0, margin};
+    for (int i = 0; i < k; ++i) {
+        level.offset += level.coefficients() + 2 * margin;
+        level.scale *= p.pyr_scale;
+        level.height = static_cast<int>(std::lrint(height * level.scale));
+        level.width = static_cast<int>(std::lrint(width * level.scale));
+        level.stride = padded(level.width);
+    }
+    return level;
+}
+
+int top_level(int height, int width, const Farneback& p) {
+    double scale = 1.0;
+    for (int k = 0; k < p.levels; ++k) {
+        scale *= p.pyr_scale;
+        if (width * scale < smallest || height * scale < smallest) return k;
+    }
+    return p.levels;
+}
+
+// Calls body(first row, last row + 1, memory) for bands that cover the rows; no two bands share their memory, of which
+// there is one piece of `floats` per strip.
+template <class Body> MMME_INLINE void strips(const Rows& rows, int height, float* memory, Index floats, Body&& body) {
+    rows((height + strip - 1) / strip,
+         [&](int begin, int end) { body(begin * strip, smaller(end * strip, height), memory + begin * floats); });
+}
+
+Index strip_count(int height) {
+    return (height + strip - 1) / strip;
+}
+
+// out[x] = sum over t of weights[t] * at(t)[x]. A missing fourth term counts 0.
+template <class At>
+MMME_INLINE void weighted_sum(float* MMME_RESTRICT out, Index count, int terms, const float* weights, At&& at) {
+    for (int t = 0; t < terms; t += 4) {
+        const float* a[4];
+        float w[4];
+        for (int i = 0; i < 4; ++i) {
+            a[i] = at(smaller(t + i, terms - 1));
+            w[i] = t + i < terms ? weights[t + i] : 0.0f;
+        }
+        const float* MMME_RESTRICT a0 = a[0];
+        const float* MMME_RESTRICT a1 = a[1];
+        const float* MMME_RESTRICT a2 = a[2];
+        const float* MMME_RESTRICT a3 = a[3];
+        const float w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
+        if (t == 0) {
+            MMME_IVDEP
+            for (Index x = 0; x < count; ++x) out[x] = (w0 * a0[x] + w1 * a1[x]) + (w2 * a2[x] + w3 * a3[x]);
+        } else {
+            MMME_IVDEP
+            for (Index x = 0; x < count; ++x) out[x] += (w0 * a0[x] + w1 * a1[x]) + (w2 * a2[x] + w3 * a3[x]);
+        }
+    }
+}
+
+void fill(float* to, Index count, float value) {
+    for (Index i = 0; i < count; ++i) to[i] = value;
+}
+
+// The row's first and last value go on to both sides.
+void extend(float* row, int width, Index before, Index after) {
+    fill(row - before, before, row[0]);
+    fill(row + width, after, row[width - 1]);
+}
+
+// Where bilinear interpolation from n samples to m reads output i: sample `at`, and `part` of the next one.
+struct Tap {
+    int at;
+    float part;
+};
+
+Tap tap(int i, int n, int m) {
+    const double step = 1.0 / (static_cast<double>(m) / n);
+    const float place = static_cast<float>((i + 0.5) * step - 0.5);
+    const int at = static_cast<int>(std::floor(place));
+    if (at < 0) return {0, 0.0f};
+    if (at >= n - 1) return {n - 1, 0.0f};
+    return {at, place - static_cast<float>(at)};
+}
+
+// ---- prepare
+
+// The blur of a level before its size is reduced: 2 * radius + 1 taps.
+struct Blur {
+    int radius;
+    double sigma;
+};
+
+Blur blur_of(double scale) {
+    const double sigma = (1.0 / scale - 1.0) * 0.5;
+    return {larger(static_cast<int>(std::lrint(sigma * 5)) | 1, 3) / 2, sigma};
+}
+
+void gaussian(float* taps, int radius, double sigma) {
+    double sum = 0;
+    for (int i = -radius; i <= radius; ++i) sum += std::exp(-0.5 * i * i / (sigma * sigma));
+    for (int i = -radius; i <= radius; ++i)
+        taps[i + radius] = static_cast<float>(std::exp(-0.5 * i * i / (sigma * sigma)) / sum);
+}
+
+void blur_taps(float* taps, const Blur& blur) {
+    if (blur.sigma > 0) return gaussian(taps, blur.radius, blur.sigma);
+    taps[0] = taps[2] = 0.25f;
+    taps[1] = 0.5f;
+}
+
+int mirrored(int i, int n) {
+    return i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i;
+}
+
+template <class T> void convert_row(const void* from, float* MMME_RESTRICT to, int width, float scale) {
+    const T* MMME_RESTRICT row = static_cast<const T*>(from);
+    MMME_IVDEP
+    for (int x = 0; x < width; ++x) to[x] = static_cast<float>(row[x]) * scale - 128.0f;
+}
+
+// Grey values in -128..127: nothing that follows depends on the mean, and small values round better.
+void convert(const Image& image, int y, float* to, int width) {
+    const char* row = static_cast<const char*>(image.data) + y * image.row_bytes;
+    switch (image.pixel) {
+    case Pixel::u8:
+        return convert_row<std::uint8_t>(row, to, width, 1.0f);
+    case Pixel::u16:
+        return convert_row<std::uint16_t>(row, to, width, 255.0f / 65535.0f);
+    case Pixel::f32:
+        return convert_row<float>(row, to, width, 255.0f);
+    }
+}
+
+// Row y of a level: the blurred frame, read bilinearly. Blur and interpolation over rows are one filter; over columns
+// the blur runs on the few rows there are, then the interpolation picks.
+void level_row(const float* frame, int height, int width, const Level& level, const Blur& blur, const float* taps,
+               int y, float* to, float* memory) {
+    const Index stride = padded(width);
+    const int r = blur.radius, terms = 2 * r + 2;
+    float* row = memory + padded(r);
+    float* smooth = row + stride + padded(r);
+    float* weights = smooth + stride;
+    const Tap row_tap = tap(y, height, level.height);
+    for (int t = 0; t < terms; ++t)
+        weights[t] =
+            (1.0f - row_tap.part) * (t < terms - 1 ? taps[t] : 0.0f) + row_tap.part * (t > 0 ? taps[t - 1] : 0.0f);
+    weighted_sum(row, width, row_tap.part > 0 ? terms : terms - 1, weights,
+                 [&](int t) { return frame + mirrored(row_tap.at - r + t, height) * stride; });
+    for (int i = 1; i <= r; ++i) {
+        row[-i] = row[i];
+        row[width - 1 + i] = row[width - 1 - i];
+    }
+    const bool same = level.width == width;
+    weighted_sum(same ? to : smooth, width, terms - 1, taps, [&](int t) { return row - r + t; });
+    if (same) return;
+    for (int x = 0; x < level.width; ++x) {
+        const Tap column = tap(x, width, level.width);
+        const float a = smooth[column.at], b = smooth[smaller(column.at + 1, width - 1)];
+        to[x] = (1.0f - column.part) * a + column.part * b;
+    }
+}
+
+Index level_row_memory(int width, const Blur& blur) {
+    return 2 * padded(width) + 2 * padded(blur.radius) + padded(2 * blur.radius + 2);
+}
+
+// Taps 0..n of the five projections on the polynomial's basis under a Gaussian weight, the inverse of the basis' Gram
+// matrix folded in. Rows first: sum (g), difference (xg), sum (yy); then columns.
+struct Expansion {
+    float g[max_poly_n + 1], xg[max_poly_n + 1], yy[max_poly_n + 1];                    // over rows
+    float y[max_poly_n + 1], x[max_poly_n + 1], xx[max_poly_n + 1], xy[max_poly_n + 1]; // over columns; y^2 is g
+};
+
+Expansion expansion(int n, double sigma) {
+    if (sigma < 1.1920929e-07) sigma = n * 0.3;
+    Expansion e{};
+    float g[2 * max_poly_n + 1];
+    gaussian(g, n, sigma);
+    double m2 = 0, m4 = 0; // moments of the weight in one direction; the odd ones are 0
+    for (int i = -n; i <= n; ++i) {
+        m2 += static_cast<double>(g[i + n]) * i * i;
+        m4 += static_cast<double>(g[i + n]) * i * i * i * i;
+    }
+    double m0 = 0;
+    for (int i = -n; i <= n; ++i) m0 += g[i + n];
+    // The Gram matrix couples 1, x^2 and y^2: (m0 m0, m2 m0, m2 m0; ., m4 m0, m2 m2; ., ., m4 m0).
+    const double a = m0 * m0, b = m2 * m0, c = m4 * m0, d = m2 * m2;
+    const double ig11 = 1 / b, ig55 = 1 / d;
+    const double determinant = (c - d) * (a * (c + d) - 2 * b * b);
+    const double ig03 = -b * (c - d) / determinant, ig33 = (a * c - b * b) / determinant;
+    for (int i = 0; i <= n; ++i) {
+        const double w = g[i + n];
+        e.g[i] = static_cast<float>(w);
+        e.xg[i] = static_cast<float>(w * i);
+        e.yy[i] = static_cast<float>(w * (ig03 + ig33 * i * i));
+        e.y[i] = static_cast<float>(w * ig11);
+        e.x[i] = static_cast<float>(w * i * ig11);
+        e.xx[i] = static_cast<float>(w * (ig03 + ig33 * i * i));
+        e.xy[i] = static_cast<float>(w * i * ig55);
+    }
+    return e;
+}
+
+constexpr Index reach = padded(max_poly_n);
+Index expand_memory(Index stride) {
+    return 3 * (stride + 2 * reach);
+}
+
+// The polynomials of row y, with taps 0..n of which those beyond the expansion's own are 0.
+template <int n>
+void expand_row(const float* image, const Level& level, const Expansion& e, int y, float* to, float* memory) {
+    const Index stride = level.stride, pitch = stride + 2 * reach;
+    float* MMME_RESTRICT s = memory + reach;
+    float* MMME_RESTRICT d = s + pitch;
+    float* MMME_RESTRICT q = d + pitch;
+    const float* centre = image + y * stride;
+    const float* above[n + 1];
+    const float* below[n + 1];
+    for (int k = 1; k <= n; ++k) {
+        above[k] = image + larger(y - k, 0) * stride;
+        below[k] = image + smaller(y + k, level.height - 1) * stride;
+    }
+    MMME_IVDEP
+    for (int i = 0; i < level.width; ++i) {
+        float si = e.g[0] * centre[i], di = 0, qi = e.yy[0] * centre[i];
+#pragma GCC unroll 32
+        for (int k = 1; k <= n; ++k) {
+            const float sum = above[k][i] + below[k][i], difference = below[k][i] - above[k][i];
+            si += e.g[k] * sum;
+            di += e.xg[k] * difference;
+            qi += e.yy[k] * sum;
+        }
+        s[i] = si;
+        d[i] = di;
+        q[i] = qi;
+    }
+    for (int i = 0; i < 3; ++i) extend(s + i * pitch, level.width, reach, stride - level.width + reach);
+    float* MMME_RESTRICT ry = to;
+    float* MMME_RESTRICT rx = to + stride;
+    float* MMME_RESTRICT ryy = to + 2 * stride;
+    float* MMME_RESTRICT rxx = to + 3 * stride;
+    float* MMME_RESTRICT rxy = to + 4 * stride;
+    MMME_IVDEP
+    for (Index i = 0; i < stride; ++i) {
+        float yi = e.y[0] * d[i], xi = 0, yyi = e.g[0] * q[i], xxi = e.xx[0] * s[i], xyi = 0;
+#pragma GCC unroll 32
+        for (int k = 1; k <= n; ++k) {
+            xi += e.x[k] * (s[i + k] - s[i - k]);
+            xxi += e.xx[k] * (s[i + k] + s[i - k]);
+            yi += e.y[k] * (d[i + k] + d[i - k]);
+            xyi += e.xy[k] * (d[i + k] - d[i - k]);
+            yyi += e.g[k] * (q[i + k] + q[i - k]);
+        }
+        ry[i] = yi;
+        rx[i] = xi;
+        ryy[i] = yyi;
+        rxx[i] = xxi;
+        rxy[i] = xyi;
+    }
+}
+
+struct PrepareMemory {
+    Index frame, level, taps, strips;
+    Index total(int height) const { return 2 * frame + taps + strip_count(height) * strips; }
+};
+
+PrepareMemory prepare_memory(int height, int width, const Farneback& p) {
+    const Blur widest = blur_of(level_at(height, width, p, top_level(height, width, p)).scale);
+    const Index a = level_row_memory(width, widest), b = expand_memory(padded(width));
+    return {padded(width) * height, padded(width) * height, padded(2 * widest.radius + 1), a > b ? a : b};
+}
+
+void prepare(const Image& image, int height, int width, const Farneback& p, float* frame, float* scratch,
+             const Rows& rows) {
+    const PrepareMemory memory = prepare_memory(height, width, p);
+    float* grey = scratch;
+    float* reduced = grey + memory.frame;
+    float* taps = reduced + memory.level;
+    float* rest = taps + memory.taps;
+    strips(rows, height, rest, 0, [&](int begin, int end, float*) {
+        for (int y = begin; y < end; ++y) convert(image, y, grey + y * padded(width), width);
+    });
+    const Expansion e = expansion(p.poly_n, p.poly_sigma);
+    const auto expand = p.poly_n <= 5    ? expand_row<5>
+                        : p.poly_n <= 7  ? expand_row<7>
+                        : p.poly_n <= 15 ? expand_row<15>
+                                         : expand_row<max_poly_n>;
+    for (int k = top_level(height, width, p); k >= 0; --k) {
+        const Level level = level_at(height, width, p, k);
+        const Blur blur = blur_of(level.scale);
+        blur_taps(taps, blur);
+        strips(rows, level.height, rest, memory.strips, [&](int begin, int end, float* own) {
+            for (int y = begin; y < end; ++y)
+                level_row(grey, height, width, level, blur, taps, y, reduced + y * level.stride, own);
+        });
+        float* to = frame + level.offset;
+        fill(to - margin, margin, 0.0f);
+        fill(to + level.coefficients(), margin, 0.0f);
+        strips(rows, level.height, rest, memory.strips, [&](int begin, int end, float* own) {
+            for (int y = begin; y < end; ++y) expand(reduced, level, e, y, to + planes * level.stride * y, own);
+        });
+    }
+}
+
+// ---- solve
+
+// The averaging window: pixels i - radius .. i + radius both ways.
+struct Window {
+    int radius, length;
+    bool gaussian, first; // first: OpenCV's box of width 1 always takes in row 0 and column 0
+    float bias;           // of the determinant, in units of unscaled sums
+};
+
+Window window_of(const Farneback& p) {
+    const int radius = p.window / 2;
+    const double area = p.gaussian ? 1.0 : static_cast<double>(p.window) * p.window;
+    return {radius, 2 * radius + 1, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(1e-3 * area * area)};
+}
+
+// What a band of rows needs: a ring of rows of window sums, their running sum, one row of systems, one of samples.
+struct BandMemory {
+    Index sums, systems, floats;
+};
+
+BandMemory band_memory(Index stride, const Window& window) {
+    const Index sums = planes * stride;
+    const Index systems = padded(window.radius) + stride + padded(window.length) + lanes;
+    return {sums, systems, (window.length + 1) * sums + sums + planes * systems + sums + 3 * stride};
+}
+
+// R1's polynomials where the flow points, 0 outside; `inside` is 1 or 0. Taps with weight 0 add nothing, so the result
+// of a pixel does not depend on the path its group takes.
+struct Group {
+    alignas(64) float part_x[lanes], part_y[lanes]; // between tap and next tap
+    alignas(64) int dx[lanes], dy[lanes];           // first tap minus pixel
+    alignas(64) float inside[lanes];
+};
+
+template <int taps> MMME_INLINE void tap_weights(const float* part, const int* d, int base, float (*w)[lanes]) {
+    MMME_IVDEP
+    for (int i = 0; i < lanes; ++i) {
+        const float f = part[i], g = 1.0f - f;
+        const bool next = d[i] > base;
+        w[0][i] = taps == 3 && next ? 0.0f : g;
+        w[1][i] = taps == 3 && next ? g : f;
+        if constexpr (taps == 3) w[2][i] = next ? f : 0.0f;
+    }
+}
+
+template <int columns, int rows>
+void sample_near(const Group& group, const float* const* from, Index stride, int base_x, int base_y, float* to) {
+    alignas(64) float wx[columns][lanes], wy[rows][lanes];
+    tap_weights<columns>(group.part_x, group.dx, base_x, wx);
+    tap_weights<rows>(group.part_y, group.dy, base_y, wy);
+    for (int c = 0; c < planes; ++c) {
+        const float* MMME_RESTRICT r0 = from[0] + c * stride;
+        const float* MMME_RESTRICT r1 = from[1] + c * stride;
+        const float* MMME_RESTRICT r2 = from[rows - 1] + c * stride;
+        float* MMME_RESTRICT out = to + c * stride;
+        MMME_IVDEP
+        for (int i = 0; i < lanes; ++i) {
+            const auto along = [&](const float* r) {
+                const float two = mul_add(wx[1][i], r[i + 1], wx[0][i] * r[i]);
+                return columns == 3 ? mul_add(wx[columns - 1][i], r[i + 2], two) : two;
+            };
+            float value = mul_add(wy[1][i], along(r1), wy[0][i] * along(r0));
+            if constexpr (rows == 3) value = mul_add(wy[2][i], along(r2), value);
+            out[i] = group.inside[i] > 0 ? value : 0.0f;
+        }
+    }
+}
+
+void sample_far(const Group& group, const float* from, const Level& level, int x, int y, float* to) {
+    const Index stride = level.stride, next = planes * stride;
+    for (int i = 0; i < lanes; ++i) {
+        const bool inside = group.inside[i] > 0;
+        const float* p = from + (inside ? (y + group.dy[i]) * next + (x + i + group.dx[i]) : 0);
+        const float f = group.part_x[i], g = 1.0f - f, fy = group.part_y[i], gy = 1.0f - fy;
+        for (int c = 0; c < planes; ++c, p += stride) {
+            const float top = mul_add(f, p[1], g * p[0]), bottom = mul_add(f, p[next + 1], g * p[next]);
+            to[c * stride + i] = inside ? mul_add(fy, bottom, gy * top) : 0.0f;
+        }
+    }
+}
+
+void sample_row(const float* coefficients, const float* u, const float* v, const Level& level, int y, float* to,
+                float* inside) {
+    constexpr float limit = 65536.0f; // pixels; further than any frame
+    Group group;
+    for (int x = 0; x < level.width; x += lanes) {
+        // Of the distances between a pixel and its first tap: are some one less than the first pixel's, one more,
+        // other?
+        enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, other = 16 };
+        int seen = 0;
+        MMME_IVDEP
+        for (int i = 0; i < lanes; ++i) {
+            float du = u[x + i], dv = v[x + i];
+            du = du > -limit ? du : -limit, dv = dv > -limit ? dv : -limit;
+            du = du < limit ? du : limit, dv = dv < limit ? dv : limit;
+            const float px = static_cast<float>(x + i) + du, py = static_cast<float>(y) + dv;
+            const float fx = std::floor(px), fy = std::floor(py);
+            const int ix = static_cast<int>(fx), iy = static_cast<int>(fy);
+            group.part_x[i] = px - fx;
+            group.part_y[i] = py - fy;
+            group.dx[i] = ix - (x + i);
+            group.dy[i] = iy - y;
+            const bool in = (ix >= 0) & (ix < level.width - 1) & (iy >= 0) & (iy < level.height - 1);
+            inside[x + i] = group.inside[i] = in ? 1.0f : 0.0f;
+        }
+        MMME_IVDEP
+        for (int i = 0; i < lanes; ++i) {
+            const int tx = group.dx[i] - group.dx[0], ty = group.dy[i] - group.dy[0];
+            seen |= (tx < 0 ? less_x : 0) | (tx > 0 ? more_x : 0) | (ty < 0 ? less_y : 0) | (ty > 0 ? more_y : 0) |
+                    ((tx < -1) | (tx > 1) | (ty < -1) | (ty > 1) ? other : 0);
+        }
+        constexpr int both_x = less_x | more_x, both_y = less_y | more_y;
+        if ((seen & other) || (seen & both_x) == both_x || (seen & both_y) == both_y) {
+            sample_far(group, coefficients, level, x, y, to + x);
+            continue;
+        }
+        const int base_x = group.dx[0] - (seen & less_x ? 1 : 0), base_y = group.dy[0] - (seen & less_y ? 1 : 0);
+        // Where no pixel of the group is inside, any place will do.
+        const int column = clamp(x + base_x, -lanes - 2, level.width);
+        const float* from[3];
+        for (int i = 0; i < 3; ++i)
+            from[i] = coefficients + planes * level.stride * clamp(y + base_y + i, 0, level.height - 1) + column;
+        const auto sample = seen & both_x ? (seen & both_y ? sample_near<3, 3> : sample_near<3, 2>)
+                                          : (seen & both_y ? sample_near<2, 3> : sample_near<2, 2>);
+        sample(group, from, level.stride, base_x, base_y, to + x);
+    }
+}
+
+// How much each pixel of row y counts. OpenCV's test for "along the edge" wraps around in frames under 10 pixels.
+void edge_weights(const Level& level, int y, float* to) {
+    const auto weight = [](int i, int n) {
+        return (i < border ? border_weights[i] : 1.0f) * (i >= n - border ? border_weights[n - 1 - i] : 1.0f);
+    };
+    const auto edge = [](int i, int n) {
+        return static_cast<unsigned>(i - border) >= static_cast<unsigned>(n - 2 * border);
+    };
+    const bool edge_row = edge(y, level.height);
+    const float row = weight(y, level.height);
+    fill(to, level.width, edge_row ? row : 1.0f);
+    const auto put = [&](int x) { to[x] = edge_row || edge(x, level.width) ? weight(x, level.width) * row : 1.0f; };
+    for (int x = 0; x < smaller(border, level.width); ++x) put(x);
+    for (int x = larger(level.width - border, 0); x < level.width; ++x) put(x);
+}
+
+// The systems of one row: products of the mean quadratic part and of the difference of the linear parts.
+void systems_row(const float* prev, const float* next, const float* inside, const float* weights, const float* u,
+                 const float* v, Index stride, Index pitch, int width, float* to) {
+    const float* MMME_RESTRICT a = prev;
+    const float* MMME_RESTRICT b = next;
+    float* MMME_RESTRICT g11 = to;
+    float* MMME_RESTRICT g12 = to + pitch;
+    float* MMME_RESTRICT g22 = to + 2 * pitch;
+    float* MMME_RESTRICT h1 = to + 3 * pitch;
+    float* MMME_RESTRICT h2 = to + 4 * pitch;
+    MMME_IVDEP
+    for (int x = 0; x < width; ++x) {
+        const float w = weights[x], half = 0.5f * w, mean = (1.0f - 0.5f * inside[x]) * w;
+        const float yy = (a[2 * stride + x] + b[2 * stride + x]) * mean;
+        const float xx = (a[3 * stride + x] + b[3 * stride + x]) * mean;
+        const float xy = (a[4 * stride + x] + b[4 * stride + x]) * (0.5f * mean);
+        const float ry = (a[x] - b[x]) * half + (yy * v[x] + xy * u[x]);
+        const float rx = (a[stride + x] - b[stride + x]) * half + (xy * v[x] + xx * u[x]);
+        g11[x] = yy * yy + xy * xy;
+        g12[x] = (yy + xx) * xy;
+        g22[x] = xx * xx + xy * xy;
+        h1[x] = yy * ry + xy * rx;
+        h2[x] = xy * ry + xx * rx;
+    }
+}
+
+// out[x] = row[x] + ... + row[x + length - 1], by sums of 2, 4, 8... neighbours, which replace row: nothing is ever
+// subtracted, so the sum is as good as its terms.
+void box_row(float* row, Index extent, Index count, const Window& window, float* MMME_RESTRICT out) {
+    const int length = window.length;
+    const float first = window.first ? row[0] : 0.0f;
+    int done = 0;
+    for (int size = 1;; size *= 2) {
+        if (length & size) {
+            const float* MMME_RESTRICT from = row + done;
+            if (done == 0) {
+                MMME_IVDEP
+                for (Index x = 0; x < count; ++x) out[x] = first + from[x];
+            } else {
+                MMME_IVDEP
+                for (Index x = 0; x < count; ++x) out[x] += from[x];
+            }
+            done += size;
+        }
+        if (done == length) return;
+        MMME_IVDEP
+        for (Index x = 0; x < extent - size; ++x) row[x] += row[x + size];
+    }
+}
+
+// The flow of one row, from the sum of two rows of window sums.
+void solve_row(const float* first, const float* second, float bias, Index stride, int width, float* to_u, float* to_v) {
+    const float* MMME_RESTRICT a = first;
+    const float* MMME_RESTRICT b = second;
+    float* MMME_RESTRICT u = to_u;
+    float* MMME_RESTRICT v = to_v;
+    MMME_IVDEP
+    for (int x = 0; x < width; ++x) {
+        const float g11 = a[x] + b[x], g12 = a[stride + x] + b[stride + x], g22 = a[2 * stride + x] + b[2 * stride + x];
+        const float h1 = a[3 * stride + x] + b[3 * stride + x], h2 = a[4 * stride + x] + b[4 * stride + x];
+        const float inverse = 1.0f / (g11 * g22 - g12 * g12 + bias);
+        u[x] = (g11 * h2 - g12 * h1) * inverse;
+        v[x] = (g22 * h1 - g12 * h2) * inverse;
+    }
+}
+
+struct Iteration {
+    const float *prev, *next; // coefficients
+    const float* from;        // flow: a row of u, a row of v
+    float* to;                // likewise, or
+    float* result;            // interleaved, when not null
+    const Level& level;
+    const Window& window;
+    const float* kernel; // of a Gaussian window
+};
+
+// One iteration for rows begin..end. A box sums rows by van Herk's scheme: blocks of the window's length, at the same
+// rows whatever the bands; a window is the end of one block (sums from each row to the block's last) and the beginning
+// of the next (a running sum). Neither drifts.
+void iterate(const Iteration& it, int begin, int end, float* memory) {
+    const Level& level = it.level;
+    const Window& window = it.window;
+    const Index stride = level.stride;
+    const BandMemory sizes = band_memory(stride, window);
+    float* ring = memory; // and one row more, all 0: what is left of a block after its last row
+    float* running = ring + (window.length + 1) * sizes.sums;
+    float* systems = running + sizes.sums;
+    float* samples = systems + planes * sizes.systems;
+    float* inside = samples + sizes.sums;
+    float* weights = inside + stride;
+    const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.sums; };
+    const auto sum_row = [&](int row, float* sums) {
+        const float* u = it.from + 2 * stride * row;
+        sample_row(it.next, u, u + stride, level, row, samples, inside);
+        edge_weights(level, row, weights);
+        float* first = systems + padded(window.radius);
+        systems_row(it.prev + planes * stride * row, samples, inside, weights, u, u + stride, stride, sizes.systems,
+                    level.width, first);
+        for (int c = 0; c < planes; ++c) {
+            float* from = first + c * sizes.systems;
+            extend(from, level.width, window.radius, stride - level.width + window.length);
+            if (window.gaussian)
+                weighted_sum(sums + c * stride, stride, window.length, it.kernel,
+                             [&](int t) { return from - window.radius + t; });
+            else
+                box_row(from - window.radius, stride + window.length, stride, window, sums + c * stride);
+        }
+    };
+    if (window.first)
+        sum_row(0, slot(1));
+    else
+        fill(slot(window.length), sizes.sums, 0.0f);
+    int last = -1;
+    for (int r = begin - window.radius; r < end + window.radius; ++r) {
+        const int row = clamp(r, 0, level.height - 1), place = (r + window.radius) % window.length;
+        float* sums = slot(place);
+        if (row == last)
+            std::memcpy(sums, slot(place > 0 ? place - 1 : window.length - 1), sizes.sums * sizeof(float));
+        else
+            sum_row(row, sums);
+        last = row;
+        if (window.gaussian) {
+            if (r >= begin + window.radius)
+                weighted_sum(running, sizes.sums, window.length, it.kernel,
+                             [&](int t) { return slot((place + 1 + t) % window.length); });
+        } else {
+            if (place == 0) {
+                std::memcpy(running, sums, sizes.sums * sizeof(float));
+            } else {
+                MMME_IVDEP
+                for (Index i = 0; i < sizes.sums; ++i) running[i] += sums[i];
+            }
+        }
+        if (r >= begin + window.radius) {
+            const int y = r - window.radius;
+            float* u = it.result ? samples : it.to + 2 * stride * y;
+            float* v = u + stride;
+            solve_row(slot(window.gaussian ? window.length : place + 1), running, window.bias, stride, level.width, u,
+                      v);
+            if (it.result) {
+                float* MMME_RESTRICT out = it.result + static_cast<Index>(2) * level.width * y;
+                for (int x = 0; x < level.width; ++x) {
+                    out[2 * x] = u[x];
+                    out[2 * x + 1] = v[x];
+                }
+            }
+        }
+        if (!window.gaussian && place == window.length - 1)
+            for (int i = window.length - 2; i > 0; --i) {
+                float* MMME_RESTRICT to = slot(i);
+                const float* MMME_RESTRICT from = slot(i + 1);
+                MMME_IVDEP
+                for (Index j = 0; j < sizes.sums; ++j) to[j] += from[j];
+            }
+    }
+}
+
+// The flow of the level below (coarser), magnified.
+void enlarge(const float* from, const Level& coarse, float* to, const Level& level, float factor, int begin, int end,
+             float* memory) {
+    float* at = memory;
+    float* part = at + level.stride;
+    float* mixed = part + level.stride;
+    for (int x = 0; x < level.width; ++x) {
+        const Tap column = tap(x, coarse.width, level.width);
+        at[x] = static_cast<float>(column.at);
+        part[x] = column.part;
+    }
+    for (int y = begin; y < end; ++y) {
+        const Tap row = tap(y, coarse.height, level.height);
+        for (int c = 0; c < 2; ++c) {
+            const float* MMME_RESTRICT a = from + (2 * row.at + c) * coarse.stride;
+            const float* MMME_RESTRICT b = from + (2 * smaller(row.at + 1, coarse.height - 1) + c) * coarse.stride;
+            float* MMME_RESTRICT out = to + (static_cast<Index>(2) * y + c) * level.stride;
+            MMME_IVDEP
+            for (int x = 0; x < coarse.width; ++x) mixed[x] = (a[x] + row.part * (b[x] - a[x])) * factor;
+            mixed[coarse.width] = mixed[coarse.width - 1];
+            MMME_IVDEP
+            for (int x = 0; x < level.width; ++x) {
+                const int i = static_cast<int>(at[x]);
+                out[x] = mixed[i] + part[x] * (mixed[i + 1] - mixed[i]);
+            }
+        }
+    }
+}
+
+// Calls body(sample, weight) for the samples that cell i of m covers when n samples are averaged into m cells.
+template <class Body> MMME_INLINE void covered(int i, int n, int m, Body&& body) {
+    const double step = 1.0 / (static_cast<double>(m) / n), low = i * step, high = low + step;
+    const double cell = step < n - low ? step : n - low;
+    const int last = smaller(static_cast<int>(std::floor(high)), n - 1);
+    const int first = smaller(static_cast<int>(std::ceil(low)), last);
+    if (first - low > 1e-3) body(first - 1, static_cast<float>((first - low) / cell));
+    for (int k = first; k < last; ++k) body(k, static_cast<float>(1.0 / cell));
+    if (high - last > 1e-3) {
+        double rest = high - last < 1.0 ? high - last : 1.0;
+        rest = rest < cell ? rest : cell;
+        body(last, static_cast<float>(rest / cell));
+    }
+}
+
+// The start flow (interleaved, full size), averaged down to the level.
+void reduce(const float* from, int height, int width, float* to, const Level& level, int begin, int end,
+            float* memory) {
+    float* row = memory;
+    const float factor = static_cast<float>(level.scale);
+    for (int y = begin; y < end; ++y) {
+        fill(row, static_cast<Index>(2) * width, 0.0f);
+        covered(y, height, level.height, [&](int i, float weight) {
+            const float* MMME_RESTRICT a = from + static_cast<Index>(2) * width * i;
+            for (int x = 0; x < 2 * width; ++x) row[x] += weight * a[x];
+        });
+        for (int x = 0; x < level.width; ++x) {
+            float u = 0, v = 0;
+            covered(x, width, level.width, [&](int i, float weight) {
+                u += weight * row[2 * i];
+                v += weight * row[2 * i + 1];
+            });
+            to[2 * level.stride * y + x] = u * factor;
+            to[(2 * y + 1) * level.stride + x] = v * factor;
+        }
+    }
+}
+
+struct SolveMemory {
+    Index flow, kernel, band;
+    Index total(int height) const { return 2 * flow + kernel + strip_count(height) * band; }
+};
+
+SolveMemory solve_memory(int height, int width, const Farneback& p) {
+    const Window window = window_of(p);
+    const Index stride = padded(width), band = band_memory(stride, window).floats;
+    return {2 * stride * height, padded(window.length), band};
+}
+
+void solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
+           const Farneback& p, float* scratch, const Rows& rows) {
+    const SolveMemory memory = solve_memory(height, width, p);
+    float* from = scratch;
+    float* to = from + memory.flow;
+    float* kernel = to + memory.flow;
+    float* bands = kernel + memory.kernel;
+    const Window window = window_of(p);
+    if (window.gaussian && window.radius > 0) gaussian(kernel, window.radius, window.radius * 0.3);
+    if (window.gaussian && window.radius == 0) kernel[0] = 1.0f;
+    const int top = top_level(height, width, p);
+    Level coarse{};
+    for (int k = top; k >= 0; --k) {
+        const Level level = level_at(height, width, p, k);
+        const Index last_column = level.stride - 1;
+        strips(rows, level.height, bands, memory.band, [&](int begin, int end, float* own) {
+            for (int y = 2 * begin; y < 2 * end; ++y) // the padding stays 0 in both: it is read, never written
+                for (Index x = last_column; x >= level.width; --x) from[y * level.stride + x] = 0.0f;
+            if (k < top)
+                enlarge(to, coarse, from, level, static_cast<float>(1.0 / p.pyr_scale), begin, end, own);
+            else if (use_initial)
+                reduce(flow, height, width, from, level, begin, end, own);
+            else
+                fill(from + 2 * level.stride * begin, 2 * level.stride * (end - begin), 0.0f);
+        });
+        for (int i = 0; i < p.iterations; ++i) {
+            const bool final = k == 0 && i == p.iterations - 1;
+            const Iteration it{
+                prev + level.offset, curr + level.offset, from, to, final ? flow : nullptr, level, window, kernel};
+            strips(rows, level.height, bands, memory.band, [&](int begin, int end, float* own) {
+                if (i == 0)
+                    for (int y = 2 * begin; y < 2 * end; ++y)
+                        for (Index x = last_column; x >= level.width; --x) to[y * level.stride + x] = 0.0f;
+                iterate(it, begin, end, own);
+            });
+            float* swap = from;
+            from = to;
+            to = swap;
+        }
+        // The level's flow is in `from` now; the next level reads it from `to`.
+        float* swap = from;
+        from = to;
+        to = swap;
+        coarse = level;
+    }
+}
+
+} // namespace
+
+std::size_t farneback_frame_size(int height, int width, const Farneback& p) {
+    const Level top = level_at(height, width, p, top_level(height, width, p));
+    return top.offset + top.coefficients() + margin;
+}
+
+std::size_t farneback_scratch_size(int height, int width, const Farneback& p) {
+    const Index a = prepare_memory(height, width, p).total(height), b = solve_memory(height, width, p).total(height);
+    return a > b ? a : b;
+}
+
+void farneback_prepare(const Image& image, int height, int width, const Farneback& p, float* frame, float* scratch,
+                       const Rows& rows) {
+    prepare(image, height, width, p, frame, scratch, rows);
+}
+
+void farneback_solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
+                     const Farneback& p, float* scratch, const Rows& rows) {
+    solve(prev, curr, flow, use_initial, height, width, p, scratch, rows);
+}
 
 } // namespace mmme::MMME_ISA
