@@ -34,7 +34,7 @@ struct Rows {
 };
 
 struct TVL1 {
-    float tau, lambda, theta, epsilon, scale_step;
+    double tau, lambda, theta, epsilon, scale_step;
     int scales, warps, inner_iterations, outer_iterations, median;
 };
 

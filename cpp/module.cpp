@@ -60,9 +60,9 @@ template <class Enum> Enum named(const std::string& name, std::initializer_list<
     throw py::value_error("unknown name " + name);
 }
 
-void tvl1(const py::array& prev, const py::array& curr, Floats flow, bool use_initial, float tau, float lambda,
-          float theta, int scales, int warps, float epsilon, int inner_iterations, int outer_iterations,
-          float scale_step, int median, int warm_start, int threads) {
+void tvl1(const py::array& prev, const py::array& curr, Floats flow, bool use_initial, double tau, double lambda,
+          double theta, int scales, int warps, double epsilon, int inner_iterations, int outer_iterations,
+          double scale_step, int median, int warm_start, int threads) {
     const TVL1 params{tau, lambda, theta, epsilon, scale_step, scales, warps, inner_iterations, outer_iterations, median};
     run_flow(active().tvl1, params, prev, curr, flow, use_initial, warm_start, threads);
 }

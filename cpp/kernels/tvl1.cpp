@@ -1,10 +1,521 @@
-#include "isa.hpp"
+// TV-L1 optical flow (Zach, Pock, Bischof 2007; Sanchez Perez et al. 2013), step by step as OpenCV 5 computes it.
+//
+// The flow u and the dual variables p are planar. Rows are padded to whole vectors and the padding of u and p stays 0
+// all the time, so no loop treats a border or a last vector specially.
+#include "image.hpp"
+
+#include <cfloat>
+#include <cstring>
+#include <utility>
 
 namespace mmme::MMME_ISA {
+namespace {
 
-std::size_t tvl1_frame_size(int, int, const TVL1&) { return 16; }
-std::size_t tvl1_scratch_size(int, int, const TVL1&) { return 16; }
-void tvl1_prepare(const Image&, int, int, const TVL1&, float*, float*, const Rows&) {}
-void tvl1_solve(const float*, const float*, float*, bool, int, int, const TVL1&, float*, const Rows&) {}
+constexpr int lanes = 16;  // floats in the longest vector: rows begin and end on a multiple
+constexpr int border = 3;  // of zeros around an image that is warped: what its 4x4 taps may touch
+constexpr int chunk = 128; // columns whose intermediate values stay on the stack
+
+constexpr int padded(int n) {
+    return (n + lanes - 1) & -lanes;
+}
+
+// A level of the pyramid. A row of k planes takes k * pitch floats; each plane has `lanes` floats before its first
+// pixel.
+struct Level {
+    int height, width;
+    std::ptrdiff_t pitch;
+
+    Level(int h, int w) : height(h), width(w), pitch(padded(w) + lanes) {
+        pitch |= lanes; // an odd multiple of a cache line, so that planes do not fall on each other in the cache
+    }
+    std::size_t plane_size() const { return static_cast<std::size_t>(height) * padded(width); }
+    std::size_t packed_size() const {
+        return static_cast<std::size_t>(height + 2 * border) * (width + 2 * border) * 4 + lanes;
+    }
+    std::size_t frame_size() const { return plane_size() + (packed_size() + lanes - 1) / lanes * lanes; }
+};
+
+int shrunk(int n, const TVL1& p) {
+    return static_cast<int>(std::lrint(n * p.scale_step));
+}
+
+int count_levels(int height, int width, const TVL1& p) {
+    int n = 1;
+    for (; n < p.scales; ++n) {
+        height = shrunk(height, p);
+        width = shrunk(width, p);
+        if (height < 16 || width < 16) break;
+    }
+    return n;
+}
+
+Level level_at(int height, int width, const TVL1& p, int level) {
+    for (; level > 0; --level) {
+        height = shrunk(height, p);
+        width = shrunk(width, p);
+    }
+    return {height, width};
+}
+
+// A level of a prepared frame: its grey values, and (I, Ix, Iy, 0) interleaved within a border of zeros.
+struct Prepared {
+    Plane grey;
+    float* packed;
+    std::ptrdiff_t packed_row;
+
+    Prepared(const float* frame, const Level& at)
+        : grey{const_cast<float*>(frame), padded(at.width), at.height, at.width}, packed(grey.data + at.plane_size()),
+          packed_row((at.width + 2 * border) * std::ptrdiff_t{4}) {}
+    float* packed_at(int y, int x) const { return packed + (y + border) * packed_row + (x + border) * 4; }
+};
+
+void pack(const Prepared& to, int begin, int end) {
+    const int height = to.grey.height, width = to.grey.width;
+    for (int y = begin; y < end; ++y) {
+        const float* MMME_RESTRICT row = to.grey.row(y);
+        const float* MMME_RESTRICT above = to.grey.row(y > 0 ? y - 1 : 0);
+        const float* MMME_RESTRICT below = to.grey.row(y < height - 1 ? y + 1 : y);
+        float* MMME_RESTRICT out = to.packed_at(y, 0);
+        MMME_IVDEP
+        for (int x = 0; x < width; ++x) {
+            const int x0 = x > 0 ? x - 1 : 0, x1 = x < width - 1 ? x + 1 : x;
+            out[4 * x] = row[x];
+            out[4 * x + 1] = 0.5f * (row[x1] - row[x0]); // halved at the borders too
+            out[4 * x + 2] = 0.5f * (below[x] - above[x]);
+            out[4 * x + 3] = 0.0f;
+        }
+    }
+}
+
+// The solver's memory. u[0] holds the flow, u[1] is where the median filter puts it next.
+enum FlowPlane { u1, u2, flow_planes };
+enum Field { p11, p12, p21, p22, ix, iy, rho, inverse, fields };
+
+struct State {
+    Level at;
+    float *u[2], *field, *inside, *errors, *open;
+
+    static std::size_t flow_size(const Level& at) {
+        return static_cast<std::size_t>(at.height) * flow_planes * at.pitch;
+    }
+    static std::size_t field_size(const Level& at) { return (at.height + std::size_t{1}) * fields * at.pitch; }
+    static std::size_t size(const Level& at) {
+        return 2 * flow_size(at) + field_size(at) + at.pitch + 2 * padded(at.height) + lanes;
+    }
+
+    State(float* memory, const Level& level) : at(level) {
+        u[0] = memory;
+        u[1] = u[0] + flow_size(at);
+        field = u[1] + flow_size(at);
+        inside = field + field_size(at);
+        errors = inside + at.pitch;
+        open = errors + padded(at.height);
+    }
+    float* flow(int which, int plane, int y) const { return u[which] + (y * flow_planes + plane) * at.pitch + lanes; }
+    // Row -1 is zero: the dual variables above the image.
+    float* row(Field f, int y) const { return field + ((y + std::ptrdiff_t{1}) * fields + f) * at.pitch + lanes; }
+    Plane plane(int which, int plane) const {
+        return {flow(which, plane, 0), flow_planes * at.pitch, at.height, at.width};
+    }
+    void swap_flow() {
+        float* other = u[0];
+        u[0] = u[1];
+        u[1] = other;
+    }
+};
+
+MMME_INLINE float clamp(float value, float low, float high) {
+    const float above = value > low ? value : low; // low when value is NaN
+    return above < high ? above : high;
+}
+
+MMME_INLINE void clear_padding(float* row, int n) {
+    for (int x = n; x < padded(n); ++x) row[x] = 0.0f;
+}
+
+// Keys' cubic with A = -0.75.
+MMME_INLINE void cubic(float t, float* MMME_RESTRICT w0, float* MMME_RESTRICT w1, float* MMME_RESTRICT w2,
+                       float* MMME_RESTRICT w3) {
+    constexpr float a = -0.75f;
+    const float s = 1.0f - t, r = t + 1.0f;
+    *w0 = ((a * r - 5.0f * a) * r + 8.0f * a) * r - 4.0f * a;
+    *w1 = ((a + 2.0f) * t - (a + 3.0f)) * t * t + 1.0f;
+    *w2 = ((a + 2.0f) * s - (a + 3.0f)) * s * s + 1.0f;
+    *w3 = 1.0f - *w0 - *w1 - *w2;
+}
+
+// Warps curr by the flow, bicubically and with zeros outside, and linearises the data term around it:
+// rho(u) = rho + ix u1 + iy u2.
+void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin, int end) {
+    const int width = s.at.width, height = s.at.height;
+    for (int y = begin; y < end; ++y) {
+        for (int x0 = 0; x0 < width; x0 += chunk) {
+            const int n = width - x0 < chunk ? width - x0 : chunk, count = padded(n);
+            const float* MMME_RESTRICT u = s.flow(0, u1, y) + x0;
+            const float* MMME_RESTRICT v = s.flow(0, u2, y) + x0;
+            const float* MMME_RESTRICT grey = prev.grey.row(y) + x0;
+            float wx[4][chunk], wy[4][chunk], taps[4 * chunk] = {};
+            std::int32_t column[chunk], line[chunk];
+            MMME_IVDEP
+            for (int i = 0; i < count; ++i) {
+                const float x = clamp(static_cast<float>(x0 + i) + u[i], -2.0f, static_cast<float>(width));
+                const float fx = std::floor(x);
+                cubic(x - fx, &wx[0][i], &wx[1][i], &wx[2][i], &wx[3][i]);
+                column[i] = static_cast<std::int32_t>(fx);
+            }
+            MMME_IVDEP
+            for (int i = 0; i < count; ++i) {
+                const float at = clamp(static_cast<float>(y) + v[i], -2.0f, static_cast<float>(height));
+                const float fy = std::floor(at);
+                cubic(at - fy, &wy[0][i], &wy[1][i], &wy[2][i], &wy[3][i]);
+                line[i] = static_cast<std::int32_t>(fy);
+            }
+            for (int i = 0; i < n; ++i) {
+                const float* from = curr.packed_at(line[i] - 1, column[i] - 1);
+                float sum[4] = {};
+                for (int j = 0; j < 4; ++j, from += curr.packed_row) {
+                    float part[4];
+                    for (int c = 0; c < 4; ++c)
+                        part[c] = wx[0][i] * from[c] + wx[1][i] * from[4 + c] + wx[2][i] * from[8 + c] +
+                                  wx[3][i] * from[12 + c];
+                    for (int c = 0; c < 4; ++c) sum[c] += wy[j][i] * part[c];
+                }
+                for (int c = 0; c < 4; ++c) taps[4 * i + c] = sum[c];
+            }
+            float* MMME_RESTRICT out_x = s.row(ix, y) + x0;
+            float* MMME_RESTRICT out_y = s.row(iy, y) + x0;
+            float* MMME_RESTRICT out_rho = s.row(rho, y) + x0;
+            float* MMME_RESTRICT out_inverse = s.row(inverse, y) + x0;
+            MMME_IVDEP
+            for (int i = 0; i < count; ++i) {
+                const float gx = taps[4 * i + 1], gy = taps[4 * i + 2], square = gx * gx + gy * gy;
+                out_x[i] = gx;
+                out_y[i] = gy;
+                out_rho[i] = taps[4 * i] - gx * u[i] - gy * v[i] - grey[i];
+                out_inverse[i] = -1.0f / (square > 1e-30f ? square : 1e-30f);
+            }
+            for (float* row : {out_x, out_y, out_rho, out_inverse}) clear_padding(row, n);
+        }
+    }
+}
+
+struct Steps {
+    float bound, theta, taut; // lambda theta; theta; tau / theta
+};
+
+// One sweep in x of an inner iteration. `primal` updates the flow of row y: thresholding of the data term, plus theta
+// times the divergence of p; it returns the sum of squared changes. `dual` updates p of the row above from the flow
+// there and in `below`; fused, because by then both rows of flow are new and the primal step has used the old p.
+template <bool primal, bool dual> MMME_INLINE float sweep(const State& s, const Steps& steps, int y, int y_below) {
+    const int n = padded(s.at.width);
+    const float* MMME_RESTRICT gx = s.row(ix, y);
+    const float* MMME_RESTRICT gy = s.row(iy, y);
+    const float* MMME_RESTRICT constant = s.row(rho, y);
+    const float* MMME_RESTRICT scale = s.row(inverse, y);
+    const float* MMME_RESTRICT here11 = s.row(p11, y);
+    const float* MMME_RESTRICT here12 = s.row(p12, y);
+    const float* MMME_RESTRICT here21 = s.row(p21, y);
+    const float* MMME_RESTRICT here22 = s.row(p22, y);
+    float* MMME_RESTRICT above11 = s.row(p11, y - 1);
+    float* MMME_RESTRICT above12 = s.row(p12, y - 1);
+    float* MMME_RESTRICT above21 = s.row(p21, y - 1);
+    float* MMME_RESTRICT above22 = s.row(p22, y - 1);
+    float* MMME_RESTRICT flow1 = s.flow(0, u1, y_below);
+    float* MMME_RESTRICT flow2 = s.flow(0, u2, y_below);
+    const float* MMME_RESTRICT top1 = s.flow(0, u1, dual ? y - 1 : y);
+    const float* MMME_RESTRICT top2 = s.flow(0, u2, dual ? y - 1 : y);
+    const float* MMME_RESTRICT inside = s.inside;
+    const float bound = steps.bound, theta = steps.theta, taut = steps.taut;
+    float error = 0.0f;
+    MMME_IVDEP
+    for (int x = 0; x < n; ++x) {
+        float a = flow1[x], b = flow2[x];
+        const float up12 = above12[x], up22 = above22[x];
+        if constexpr (primal) {
+            const float d = clamp((constant[x] + gx[x] * a + gy[x] * b) * scale[x], -bound, bound);
+            const float da = d * gx[x] + theta * (here11[x] - here11[x - 1] + here12[x] - up12);
+            const float db = d * gy[x] + theta * (here21[x] - here21[x - 1] + here22[x] - up22);
+            a += da;
+            b += db;
+            flow1[x] = a;
+            flow2[x] = b;
+            error += da * da + db * db;
+        }
+        if constexpr (dual) {
+            const float ax = (top1[x + 1] - top1[x]) * inside[x], ay = a - top1[x];
+            const float bx = (top2[x + 1] - top2[x]) * inside[x], by = b - top2[x];
+            const float na = 1.0f + taut * std::sqrt(ax * ax + ay * ay),
+                        nb = 1.0f + taut * std::sqrt(bx * bx + by * by);
+            const float both = 1.0f / (na * nb), ra = both * nb, rb = both * na;
+            above11[x] = (above11[x] + taut * ax) * ra;
+            above12[x] = (up12 + taut * ay) * ra;
+            above21[x] = (above21[x] + taut * bx) * rb;
+            above22[x] = (up22 + taut * by) * rb;
+        }
+    }
+    return error;
+}
+
+// One inner iteration. A band leaves p of its last row until the band below has both used it and updated its own flow.
+double iterate(const State& s, const Steps& steps, const Rows& rows) {
+    rows(s.at.height, [&](int begin, int end) {
+        s.errors[begin] = sweep<true, false>(s, steps, begin, begin);
+        for (int y = begin + 1; y < end; ++y) {
+            s.errors[y] = sweep<true, true>(s, steps, y, y);
+            s.open[y - 1] = 0.0f;
+        }
+        s.open[end - 1] = 1.0f;
+    });
+    double error = 0.0;
+    for (int y = 0; y < s.at.height; ++y) {
+        error += s.errors[y];
+        if (s.open[y] != 0.0f) sweep<false, true>(s, steps, y + 1, y + 1 < s.at.height ? y + 1 : y);
+    }
+    return error;
+}
+
+MMME_INLINE float min_of(float a, float b) {
+    return a < b ? a : b;
+}
+MMME_INLINE float max_of(float a, float b) {
+    return a > b ? a : b;
+}
+MMME_INLINE float middle_of(float a, float b, float c) {
+    return max_of(min_of(a, b), min_of(max_of(a, b), c));
+}
+
+MMME_INLINE void exchange(float& low, float& high) {
+    const float a = low, b = high;
+    low = min_of(a, b);
+    high = max_of(a, b);
+}
+
+// The 5 x 5 median from ascending columns, element 5 r + c the r-th of column c: these exchanges (smaller value to the
+// first place) leave it in place `middle`. Found by pruning a sorter for as long as every input of zeros and ones came
+// out right, which decides it for all inputs (the 0-1 principle).
+constexpr int middle = 12;
+constexpr unsigned char exchanges[][2] = {
+    {0, 1},   {3, 4},   {1, 4},   {0, 3},   {14, 11}, {8, 9},   {5, 6},   {6, 9},   {4, 18},  {12, 14},
+    {13, 14}, {5, 8},   {10, 11}, {1, 8},   {2, 3},   {15, 16}, {10, 13}, {6, 7},   {11, 14}, {3, 4},
+    {18, 19}, {11, 13}, {10, 8},  {11, 12}, {17, 18}, {16, 19}, {23, 13}, {16, 18}, {22, 23}, {15, 17},
+    {22, 24}, {9, 23},  {7, 8},   {21, 24}, {8, 4},   {11, 3},  {6, 7},   {20, 22}, {21, 22}, {15, 7},
+    {17, 16}, {3, 7},   {12, 21}, {20, 9},  {4, 21},  {17, 20}, {7, 4},   {8, 12},  {16, 9},  {16, 20},
+    {4, 16},  {7, 8},   {4, 12},  {12, 20}, {8, 17},  {12, 17}, {4, 12}};
+
+template <int... i> MMME_INLINE float median_of_columns(float (&v)[25], std::integer_sequence<int, i...>) {
+    (exchange(v[exchanges[i][0]], v[exchanges[i][1]]), ...);
+    return v[middle];
+}
+
+// ranks[r][x]: the r-th smallest of the `size` rows in column x, for columns begin..end.
+template <int size>
+MMME_INLINE void sort_columns(const float* const* rows, float (*ranks)[chunk + 2 * lanes], int begin, int end) {
+    static_assert(size == 3 || size == 5);
+    const float* MMME_RESTRICT r0 = rows[0];
+    const float* MMME_RESTRICT r1 = rows[1];
+    const float* MMME_RESTRICT r2 = rows[2];
+    const float* MMME_RESTRICT r3 = rows[size == 5 ? 3 : 0];
+    const float* MMME_RESTRICT r4 = rows[size == 5 ? 4 : 0];
+    MMME_IVDEP
+    for (int x = begin; x < end; ++x) {
+        float a = r0[x], b = r1[x], c = r2[x], d = r3[x], e = r4[x];
+        if constexpr (size == 3) {
+            exchange(a, b);
+            exchange(b, c);
+            exchange(a, b);
+        } else {
+            exchange(a, b);
+            exchange(d, e);
+            exchange(c, e);
+            exchange(c, d);
+            exchange(b, e);
+            exchange(a, d);
+            exchange(a, c);
+            exchange(b, d);
+            exchange(b, c);
+            ranks[3][x + lanes] = d;
+            ranks[4][x + lanes] = e;
+        }
+        ranks[0][x + lanes] = a;
+        ranks[1][x + lanes] = b;
+        ranks[2][x + lanes] = c;
+    }
+}
+// Median of size x size pixels with repeated borders, from u[0] to u[1].
+template <int size> void median_rows(const State& s, int plane, int begin, int end) {
+    constexpr int half = size / 2;
+    const int width = s.at.width, last = s.at.height - 1;
+    float ranks[size][chunk + 2 * lanes]; // of columns x0 - lanes .. x0 + chunk + lanes
+    for (int y = begin; y < end; ++y)
+        for (int x0 = 0; x0 < width; x0 += chunk) {
+            const int n = width - x0 < chunk ? width - x0 : chunk, count = padded(n);
+            const bool leftmost = x0 == 0, rightmost = x0 + n == width;
+            const float* rows[size];
+            for (int r = 0; r < size; ++r) {
+                const int at = y + r - half;
+                rows[r] = s.flow(0, plane, at < 0 ? 0 : at > last ? last : at) + x0;
+            }
+            sort_columns<size>(rows, ranks, -half, count + half);
+            for (int r = 0; r < size; ++r)
+                for (int i = 0; i < half; ++i) {
+                    float* rank = ranks[r] + lanes;
+                    if (leftmost) rank[-1 - i] = rank[0];
+                    if (rightmost) rank[n + i] = rank[n - 1];
+                }
+            float* MMME_RESTRICT out = s.flow(1, plane, y) + x0;
+            const float (*MMME_RESTRICT from)[chunk + 2 * lanes] = ranks;
+            MMME_IVDEP
+            for (int x = 0; x < count; ++x) {
+                if constexpr (size == 3) {
+                    const float* low = from[0] + lanes + x;
+                    const float* mid = from[1] + lanes + x;
+                    const float* high = from[2] + lanes + x;
+                    out[x] = middle_of(max_of(max_of(low[-1], low[0]), low[1]), middle_of(mid[-1], mid[0], mid[1]),
+                                       min_of(min_of(high[-1], high[0]), high[1]));
+                } else {
+                    float v[25];
+                    for (int r = 0; r < 5; ++r)
+                        for (int c = 0; c < 5; ++c) v[5 * r + c] = from[r][lanes + x + c - half];
+                    out[x] = median_of_columns(v, std::make_integer_sequence<int, sizeof exchanges / 2>());
+                }
+            }
+            clear_padding(out, n);
+        }
+}
+
+void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL1& p, const Rows& rows) {
+    const Level& at = s.at;
+    const Steps steps{static_cast<float>(p.lambda * p.theta), static_cast<float>(p.theta),
+                      static_cast<float>(p.tau / p.theta)};
+    const double enough = static_cast<float>(p.epsilon * p.epsilon * (static_cast<double>(at.height) * at.width));
+    for (int i = 0; i < p.warps; ++i) {
+        rows(at.height, [&](int begin, int end) { warp(s, prev, curr, begin, end); });
+        double error = FLT_MAX;
+        for (int outer = 0; error > enough && outer < p.outer_iterations; ++outer) {
+            if (p.median > 1) {
+                rows(at.height, [&](int begin, int end) {
+                    for (int plane = 0; plane < flow_planes; ++plane)
+                        p.median == 3 ? median_rows<3>(s, plane, begin, end) : median_rows<5>(s, plane, begin, end);
+                });
+                s.swap_flow();
+            }
+            for (int inner = 0; error > enough && inner < p.inner_iterations; ++inner) error = iterate(s, steps, rows);
+        }
+    }
+}
+
+// Bands of a small level cost more to hand out than they save.
+Rows crew(const Level& at, const Rows& rows) {
+    return {rows.run, static_cast<std::size_t>(at.height) * at.width < (1u << 16) ? 1 : rows.threads};
+}
+
+std::size_t taps_size(int width) {
+    return padded(static_cast<int>(sizeof(Tap) / sizeof(float)) * width);
+}
+
+// A component of flow between levels, without padding.
+Plane compact(float* data, const Level& at, int plane) {
+    const std::size_t pixels = static_cast<std::size_t>(at.height) * at.width;
+    return {data + plane * pixels, at.width, at.height, at.width};
+}
+
+// Turns flow from (y, x, 2) at full size to planes at the coarsest level's, in place.
+void shrink_initial(float* flow, int height, int width, int levels, const TVL1& p, float* memory, Tap* taps,
+                    const Rows& rows) {
+    Level at(height, width);
+    const float far = 65536.0f; // beyond every frame
+    for (int plane = 0; plane < flow_planes; ++plane) {
+        float* MMME_RESTRICT out = compact(memory, at, plane).data;
+        for (std::ptrdiff_t i = 0, n = std::ptrdiff_t{height} * width; i < n; ++i)
+            out[i] = clamp(flow[2 * i + plane], -far, far);
+    }
+    float *from = memory, *to = flow;
+    for (int level = 1; level < levels; ++level) {
+        const Level next = level_at(height, width, p, level);
+        for (int plane = 0; plane < flow_planes; ++plane)
+            resize_linear(compact(from, at, plane), compact(to, next, plane), 1 / p.scale_step, 1 / p.scale_step,
+                          static_cast<float>(p.scale_step), taps, rows);
+        at = next;
+        float* other = from;
+        from = to;
+        to = other;
+    }
+    if (from != flow) std::memcpy(flow, from, sizeof(float) * flow_planes * at.height * at.width);
+}
+
+} // namespace
+
+std::size_t tvl1_frame_size(int height, int width, const TVL1& p) {
+    std::size_t floats = 0;
+    for (int s = 0, n = count_levels(height, width, p); s < n; ++s)
+        floats += level_at(height, width, p, s).frame_size();
+    return floats;
+}
+
+std::size_t tvl1_scratch_size(int height, int width, const TVL1&) {
+    return taps_size(width) + State::size({height, width});
+}
+
+void tvl1_prepare(const Image& image, int height, int width, const TVL1& p, float* frame, float* scratch,
+                  const Rows& rows) {
+    Tap* taps = reinterpret_cast<Tap*>(scratch);
+    const int levels = count_levels(height, width, p);
+    Plane finer{};
+    for (int level = 0; level < levels; ++level) {
+        const Level at = level_at(height, width, p, level);
+        const Rows share = crew(at, rows);
+        const Prepared to(frame, at);
+        if (level == 0)
+            share(height, [&](int begin, int end) {
+                for (int y = begin; y < end; ++y) grey_row(image, y, width, to.grey.row(y));
+            });
+        else
+            resize_linear(finer, to.grey, 1 / p.scale_step, 1 / p.scale_step, 1.0f, taps, share);
+        std::memset(to.packed, 0, at.packed_size() * sizeof(float));
+        share(at.height, [&](int begin, int end) { pack(to, begin, end); });
+        finer = to.grey;
+        frame += at.frame_size();
+    }
+}
+
+void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
+                const TVL1& p, float* scratch, const Rows& rows) {
+    Tap* taps = reinterpret_cast<Tap*>(scratch);
+    float* memory = scratch + taps_size(width);
+    const int levels = count_levels(height, width, p);
+    if (use_initial) shrink_initial(flow, height, width, levels, p, memory, taps, rows);
+    std::size_t offset = tvl1_frame_size(height, width, p);
+    for (int level = levels - 1; level >= 0; --level) {
+        const Level at = level_at(height, width, p, level);
+        const Rows share = crew(at, rows);
+        offset -= at.frame_size();
+        std::memset(memory, 0, State::size(at) * sizeof(float));
+        State s(memory, at);
+        for (int x = 0; x < at.width - 1; ++x) s.inside[x] = 1.0f;
+        if (level < levels - 1 || use_initial) {
+            const bool first = level == levels - 1;
+            const Level from = level_at(height, width, p, first ? level : level + 1);
+            for (int plane = 0; plane < flow_planes; ++plane)
+                resize_linear(compact(flow, from, plane), s.plane(0, plane),
+                              static_cast<double>(from.height) / at.height, static_cast<double>(from.width) / at.width,
+                              first ? 1.0f : static_cast<float>(1 / p.scale_step), taps, share);
+        }
+        solve_level(s, Prepared(prev + offset, at), Prepared(curr + offset, at), p, share);
+        for (int y = 0; y < at.height; ++y) {
+            const float* MMME_RESTRICT a = s.flow(0, u1, y);
+            const float* MMME_RESTRICT b = s.flow(0, u2, y);
+            if (level > 0) {
+                std::memcpy(compact(flow, at, 0).row(y), a, sizeof(float) * at.width);
+                std::memcpy(compact(flow, at, 1).row(y), b, sizeof(float) * at.width);
+            } else {
+                float* MMME_RESTRICT out = flow + std::ptrdiff_t{2} * y * width;
+                for (int x = 0; x < width; ++x) {
+                    out[2 * x] = a[x];
+                    out[2 * x + 1] = b[x];
+                }
+            }
+        }
+    }
+}
 
 } // namespace mmme::MMME_ISA
