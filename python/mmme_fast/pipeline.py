@@ -209,7 +209,8 @@ def spot(
 
     def interval(one: Found) -> Interval:
         onset, apex, offset = (
-            int(np.clip(round(at * group + (group - 1) / 2), 0, run.done - 1)) for at in (one.onset, one.apex, one.offset)
+            int(np.clip(round(at * group + (group - 1) / 2), 0, run.done - 1))
+            for at in (one.onset, one.apex, one.offset)
         )
         x, y = lattice.blocks[one.block] / lattice.unit
         size_ = float(np.hypot(*one.pattern[one.block]))
@@ -331,7 +332,9 @@ def _output_folder(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise type(error)(error.errno, f"out must be a folder that can be written to: {error.strerror}", str(folder)) from None
+        raise type(error)(
+            error.errno, f"out must be a folder that can be written to: {error.strerror}", str(folder)
+        ) from None
     return folder
 
 
