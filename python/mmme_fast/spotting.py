@@ -102,10 +102,10 @@ class Interval:
 class Matched:
     """Spotting by a bank of matched filters in time over the block signals of a face; training-free.
 
-    A block signal is the mean flow *vector* around one lattice point, head motion removed. The bank holds raised cosines
-    of eleven durations, each with flanks of zero mean, so that drift and slow changes of pose have no answer. A block
-    answers to a duration with a vector: the least-squares amplitude of that shape. It counts when it stands out of the
-    local noise *and* is large enough to be seen. Answers are taken strongest first; one that a stronger interval
+    A block signal is the mean flow *vector* around one lattice point, head motion removed. The bank holds raised
+    cosines of eleven durations, each with flanks of zero mean, so that drift and slow changes of pose have no answer. A
+    block answers to a duration with a vector: the least-squares amplitude of that shape. It counts when it stands out
+    of the local noise *and* is large enough to be seen. Answers are taken strongest first; one that a stronger interval
     explains, as its side lobe or its spread over the skin, is passed over.
 
     Times are in seconds, amplitudes in pixels of a crop 256 pixels wide.
@@ -217,7 +217,8 @@ class _Bank:
             noise[k] = 1.4826 * np.hypot(spread[:, 0], spread[:, 1]) / np.sqrt(2)
         noise = np.maximum(noise, np.median(noise, axis=1, keepdims=True) / 2) + 1e-9
         nearest = np.abs((starts + window / 2)[None] - (np.arange(samples) * per)[:, None]).argmin(1)
-        return noise[nearest]
+        per_sample: Floats = noise[nearest]
+        return per_sample
 
 
 def _select(bank: _Bank, answers: _Answers, blocks: Floats) -> list[Found]:
@@ -265,7 +266,7 @@ def _boundaries(
             fine = (level - outside) / (inside - outside) if at != top and inside > outside else 0.0
             crossings.append(at - step * float(np.clip(fine, 0, 1)))
         phase = np.arccos(1 - 2 * part) / np.pi  # of the rise, where it crosses `part`; half the height is at 1/2
-        return crossings[1] + (crossings[1] - crossings[0]) * phase / (0.5 - phase)
+        return crossings[1] + (crossings[1] - crossings[0]) * float(phase / (0.5 - phase))
 
     if along[top] <= max(rest_before, rest_after):
         return None
@@ -283,7 +284,7 @@ def _merged(found: list[Found], least: float) -> list[Found]:
     for one in sorted(found, key=lambda f: -f.score):
         if all(_overlap(one, other) <= least for other in kept):
             kept.append(one)
-    return sorted(kept, key=lambda f: f.onset)
+    return kept
 
 
 def _name_types(found: list[Found], points: Floats, rate: float, samples: int, method: Matched) -> None:
@@ -302,7 +303,7 @@ def _name_types(found: list[Found], points: Floats, rate: float, samples: int, m
 def _both_eyes_down(pattern: Floats, points: Floats) -> bool:
     """Whether the face moves down in two places of one height, an eye's distance apart, more than between them."""
     down = pattern[:, 1]
-    if down.max() < 0.7 * np.hypot(*pattern.T).max():
+    if down.max() < 0.45 * np.hypot(*pattern.T).max():  # the lower lids, and brows pulled along, move too
         return False
     across = points[None] - points[:, None]
     strong = down > 0.5 * down.max()
@@ -383,6 +384,8 @@ def matched(
         decide(samples, samples)
     if not scores:
         return np.zeros(0, np.float32), []
-    kept = _merged(found, method.merge)
-    _name_types(kept, np.asarray(points, float), rate, samples, method)
-    return np.concatenate(scores), kept
+    _name_types(found, np.asarray(points, float), rate, samples, method)
+    # A blink does not stand for an expression at the same time: the two are merged apart.
+    kept = _merged([f for f in found if f.type != "blink"], method.merge)
+    kept += _merged([f for f in found if f.type == "blink"], method.merge)
+    return np.concatenate(scores), sorted(kept, key=lambda f: f.onset)
