@@ -12,7 +12,7 @@ namespace mmme::MMME_ISA {
 namespace {
 
 constexpr int lanes = 16;  // floats in the longest vector: rows begin and end on a multiple
-constexpr int border = 3;  // of zeros around an image that is warped: what its 4x4 taps may touch
+constexpr int border = 4;  // of zeros around an image that is warped: what its 4x4 taps may touch
 constexpr int chunk = 128; // columns whose intermediate values stay on the stack
 
 constexpr int padded(int n) {
@@ -158,14 +158,14 @@ void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin,
             std::int32_t column[chunk], line[chunk];
             MMME_IVDEP
             for (int i = 0; i < count; ++i) {
-                const float x = clamp(static_cast<float>(x0 + i) + u[i], -2.0f, static_cast<float>(width));
+                const float x = clamp(static_cast<float>(x0 + i) + u[i], -2.0f, static_cast<float>(width + 1));
                 const float fx = std::floor(x);
                 cubic(x - fx, &wx[0][i], &wx[1][i], &wx[2][i], &wx[3][i]);
                 column[i] = static_cast<std::int32_t>(fx);
             }
             MMME_IVDEP
             for (int i = 0; i < count; ++i) {
-                const float at = clamp(static_cast<float>(y) + v[i], -2.0f, static_cast<float>(height));
+                const float at = clamp(static_cast<float>(y) + v[i], -2.0f, static_cast<float>(height + 1));
                 const float fy = std::floor(at);
                 cubic(at - fy, &wy[0][i], &wy[1][i], &wy[2][i], &wy[3][i]);
                 line[i] = static_cast<std::int32_t>(fy);
