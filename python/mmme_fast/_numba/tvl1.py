@@ -53,7 +53,7 @@ def _resize(source: Any, ratio_y: float, ratio_x: float, gain: float, out: Any) 
 @_jit
 def _tap(i: int, length: int, ratio: float) -> Any:
     at = np.float32((i + 0.5) * ratio - 0.5)
-    index = int(math.floor(at))
+    index = math.floor(at)
     if index < 0:
         return 0, np.float32(0)
     if index >= length - 1:
@@ -93,7 +93,7 @@ def _clamp(value: Any, low: Any, high: Any) -> Any:
 
 @_jit
 def _warp(u: Any, grey: Any, packed: Any, data: Any) -> None:
-    """data (4, y, x): ix, iy, rho and -1 / |grad|^2 of the data term linearised around u, rho(u) = rho + ix u0 + iy u1."""
+    """Linearise the data term around u: rho + ix u0 + iy u1. data (4, y, x): ix, iy, rho and -1 / (ix^2 + iy^2)."""
     height, width = grey.shape
     low, right, bottom = np.float32(-2), np.float32(width + 1), np.float32(height + 1)
     tiny = np.float32(1e-30)
@@ -120,7 +120,7 @@ def _warp(u: Any, grey: Any, packed: Any, data: Any) -> None:
 
 @_jit
 def _iterate(u: Any, p: Any, data: Any, bound: Any, theta: Any, taut: Any) -> float:
-    """One inner iteration; returns the sum of squared changes. p (4, 1 + y, 1 + x) keeps zeros above and to the left."""
+    """One inner iteration; returns the sum of squared changes. p (4, 1 + y, 1 + x) is 0 above and left of the image."""
     height, width = u.shape[1:]
     one = np.float32(1)
     step = np.empty(width, np.float32)
