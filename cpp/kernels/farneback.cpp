@@ -464,7 +464,7 @@ void sample_row(const float* coefficients, const float* u, const float* v, const
         for (int i = 0; i < lanes; ++i) {
             const int tx = group.dx[i] - group.dx[0], ty = group.dy[i] - group.dy[0];
             seen |= (tx < 0 ? less_x : 0) | (tx > 0 ? more_x : 0) | (ty < 0 ? less_y : 0) | (ty > 0 ? more_y : 0) |
-                    ((tx < -1) | (tx > 1) | (ty < -1) | (ty > 1) ? other : 0);
+                    (((tx < -1) | (tx > 1) | (ty < -1) | (ty > 1)) ? other : 0);
         }
         constexpr int both_x = less_x | more_x, both_y = less_y | more_y;
         if ((seen & other) || (seen & both_x) == both_x || (seen & both_y) == both_y) {
