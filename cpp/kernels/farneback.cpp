@@ -9,6 +9,12 @@
 #include <cmath>
 #include <cstring>
 
+#if defined(__GNUC__)
+#define MMME_UNROLL _Pragma("GCC unroll 32")
+#else
+#define MMME_UNROLL
+#endif
+
 namespace mmme::MMME_ISA {
 namespace {
 
@@ -44,6 +50,10 @@ MMME_INLINE float mul_add(float a, float b, float c) {
     return a * b + c;
 #endif
 }
+
+template <int n> struct Number {
+    static constexpr int value = n;
+};
 
 struct Level {
     int height, width;
@@ -85,27 +95,62 @@ Index strip_count(int height) {
     return (height + strip - 1) / strip;
 }
 
-// out[x] = sum over t of weights[t] * at(t)[x]. A missing fourth term counts 0.
+template <int terms>
+MMME_INLINE void weighted_terms(float* MMME_RESTRICT out, Index count, const float* const* at, const float* weights,
+                                bool add) {
+    const float* MMME_RESTRICT a[terms];
+    float w[terms];
+    for (int t = 0; t < terms; ++t) a[t] = at[t], w[t] = weights[t];
+    const auto sum = [&](Index x) {
+        float value = w[0] * a[0][x];
+        MMME_UNROLL
+        for (int t = 1; t < terms; ++t) value += w[t] * a[t][x];
+        return value;
+    };
+    if (add) {
+        MMME_IVDEP
+        for (Index x = 0; x < count; ++x) out[x] += sum(x);
+    } else {
+        MMME_IVDEP
+        for (Index x = 0; x < count; ++x) out[x] = sum(x);
+    }
+}
+
+// out[x] = sum over t of weights[t] * at(t)[x], plus out[x] itself with `add`.
 template <class At>
-MMME_INLINE void weighted_sum(float* MMME_RESTRICT out, Index count, int terms, const float* weights, At&& at) {
-    for (int t = 0; t < terms; t += 4) {
-        const float* a[4];
-        float w[4];
-        for (int i = 0; i < 4; ++i) {
-            a[i] = at(smaller(t + i, terms - 1));
-            w[i] = t + i < terms ? weights[t + i] : 0.0f;
-        }
-        const float* MMME_RESTRICT a0 = a[0];
-        const float* MMME_RESTRICT a1 = a[1];
-        const float* MMME_RESTRICT a2 = a[2];
-        const float* MMME_RESTRICT a3 = a[3];
-        const float w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
-        if (t == 0) {
-            MMME_IVDEP
-            for (Index x = 0; x < count; ++x) out[x] = (w0 * a0[x] + w1 * a1[x]) + (w2 * a2[x] + w3 * a3[x]);
-        } else {
-            MMME_IVDEP
-            for (Index x = 0; x < count; ++x) out[x] += (w0 * a0[x] + w1 * a1[x]) + (w2 * a2[x] + w3 * a3[x]);
+MMME_INLINE void weighted_sum(float* out, Index count, int terms, const float* weights, At&& at, bool add = false) {
+    constexpr int most = 8; // terms in one pass
+    for (int t = 0; t < terms; t += most) {
+        const float* a[most];
+        const int n = smaller(terms - t, most);
+        for (int i = 0; i < n; ++i) a[i] = at(t + i);
+        const auto pass = [&](auto number) {
+            weighted_terms<decltype(number)::value>(out, count, a, weights + t, add || t > 0);
+        };
+        switch (n) {
+        case 1:
+            pass(Number<1>{});
+            break;
+        case 2:
+            pass(Number<2>{});
+            break;
+        case 3:
+            pass(Number<3>{});
+            break;
+        case 4:
+            pass(Number<4>{});
+            break;
+        case 5:
+            pass(Number<5>{});
+            break;
+        case 6:
+            pass(Number<6>{});
+            break;
+        case 7:
+            pass(Number<7>{});
+            break;
+        default:
+            pass(Number<8>{});
         }
     }
 }
@@ -276,7 +321,7 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
     MMME_IVDEP
     for (int i = 0; i < level.width; ++i) {
         float si = e.g[0] * centre[i], di = 0, qi = e.yy[0] * centre[i];
-#pragma GCC unroll 32
+        MMME_UNROLL
         for (int k = 1; k <= n; ++k) {
             const float sum = above[k][i] + below[k][i], difference = below[k][i] - above[k][i];
             si += e.g[k] * sum;
@@ -296,7 +341,7 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
     MMME_IVDEP
     for (Index i = 0; i < stride; ++i) {
         float yi = e.y[0] * d[i], xi = 0, yyi = e.g[0] * q[i], xxi = e.xx[0] * s[i], xyi = 0;
-#pragma GCC unroll 32
+        MMME_UNROLL
         for (int k = 1; k <= n; ++k) {
             xi += e.x[k] * (s[i + k] - s[i - k]);
             xxi += e.xx[k] * (s[i + k] + s[i - k]);
@@ -360,25 +405,32 @@ void prepare(const Image& image, int height, int width, const Farneback& p, floa
 // The averaging window: pixels i - radius .. i + radius both ways.
 struct Window {
     int radius, length;
-    bool gaussian, first; // first: OpenCV's box of width 1 always takes in row 0 and column 0
-    float bias;           // of the determinant, in units of unscaled sums
+    int step;                                     // a box sums `step` neighbours, then every step-th of those sums
+    bool gaussian, first;                         // first: OpenCV's box of width 1 always takes in row 0 and column 0
+    float bias;                                   // of the determinant, in units of unscaled sums
+    Index lead() const { return padded(radius); } // floats before a row's first plane
+    Index pitch(int width) const { return padded(width + 2 * radius); } // from a plane to the next
 };
 
 Window window_of(const Farneback& p) {
-    const int radius = p.window / 2;
+    const int radius = p.window / 2, length = 2 * radius + 1;
     const double area = p.gaussian ? 1.0 : static_cast<double>(p.window) * p.window;
-    return {radius, 2 * radius + 1, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(1e-3 * area * area)};
+    int step = 1;
+    for (int s = 2; s * s <= 4 * length; ++s) // fewest additions
+        if (s + length / s + length % s < step + length / step + length % step) step = s;
+    return {radius, length, step, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(1e-3 * area * area)};
 }
 
-// What a band of rows needs: a ring of rows of window sums, their running sum, one row of systems, one of samples.
+// What a band of rows needs: a ring of rows of window sums and their running sum, a row of systems, one of partial
+// sums, one of samples with their weights.
 struct BandMemory {
-    Index sums, systems, floats;
+    Index pitch, sums, systems, partial, samples;
+    Index total(const Window& window) const { return (window.length + 2) * sums + systems + partial + samples; }
 };
 
-BandMemory band_memory(Index stride, const Window& window) {
-    const Index sums = planes * stride;
-    const Index systems = padded(window.radius) + stride + padded(window.length) + lanes;
-    return {sums, systems, (window.length + 1) * sums + sums + planes * systems + sums + 3 * stride};
+BandMemory band_memory(int width, const Window& window) {
+    const Index pitch = window.pitch(width), sums = planes * pitch, over = padded(window.length);
+    return {pitch, sums, window.lead() + sums + 2 * over, sums + over, (planes + 2) * padded(width)};
 }
 
 // R1's polynomials where the flow points, 0 outside; `inside` is 1 or 0. Taps with weight 0 add nothing, so the result
@@ -525,40 +577,35 @@ void systems_row(const float* prev, const float* next, const float* inside, cons
     }
 }
 
-// out[x] = row[x] + ... + row[x + length - 1], by sums of 2, 4, 8... neighbours, which replace row: nothing is ever
-// subtracted, so the sum is as good as its terms.
-void box_row(float* row, Index extent, Index count, const Window& window, float* MMME_RESTRICT out) {
-    const int length = window.length;
-    const float first = window.first ? row[0] : 0.0f;
-    int done = 0;
-    for (int size = 1;; size *= 2) {
-        if (length & size) {
-            const float* MMME_RESTRICT from = row + done;
-            if (done == 0) {
-                MMME_IVDEP
-                for (Index x = 0; x < count; ++x) out[x] = first + from[x];
-            } else {
-                MMME_IVDEP
-                for (Index x = 0; x < count; ++x) out[x] += from[x];
-            }
-            done += size;
-        }
-        if (done == length) return;
-        MMME_IVDEP
-        for (Index x = 0; x < extent - size; ++x) row[x] += row[x + size];
+// The window's sums along a row of all five planes at once; what runs over a plane's end lands in the padding.
+void window_row(float* systems, const Window& window, const float* kernel, int width, const BandMemory& sizes,
+                float* partial, float* out) {
+    float* row = systems + window.lead();
+    for (int c = 0; c < planes; ++c) extend(row + c * sizes.pitch, width, window.radius, window.radius);
+    const float* from = row - window.radius;
+    const auto next = [&](int t) { return from + t; };
+    if (window.gaussian || window.step == 1) {
+        weighted_sum(out, sizes.sums, window.length, kernel, next);
+        if (window.first)
+            for (Index i = 0; i < sizes.sums; ++i) out[i] += from[i / sizes.pitch * sizes.pitch];
+        return;
     }
+    const int steps = window.length / window.step, rest = steps * window.step;
+    weighted_sum(partial, sizes.sums + window.length, window.step, kernel, next);
+    weighted_sum(out, sizes.sums, steps, kernel, [&](int t) { return partial + t * window.step; });
+    weighted_sum(out, sizes.sums, window.length - rest, kernel, [&](int t) { return from + rest + t; }, true);
 }
 
 // The flow of one row, from the sum of two rows of window sums.
-void solve_row(const float* first, const float* second, float bias, Index stride, int width, float* to_u, float* to_v) {
+void solve_row(const float* first, const float* second, float bias, Index pitch, int width, float* to_u, float* to_v) {
     const float* MMME_RESTRICT a = first;
     const float* MMME_RESTRICT b = second;
     float* MMME_RESTRICT u = to_u;
     float* MMME_RESTRICT v = to_v;
     MMME_IVDEP
     for (int x = 0; x < width; ++x) {
-        const float g11 = a[x] + b[x], g12 = a[stride + x] + b[stride + x], g22 = a[2 * stride + x] + b[2 * stride + x];
-        const float h1 = a[3 * stride + x] + b[3 * stride + x], h2 = a[4 * stride + x] + b[4 * stride + x];
+        const float g11 = a[x] + b[x], g12 = a[pitch + x] + b[pitch + x], g22 = a[2 * pitch + x] + b[2 * pitch + x];
+        const float h1 = a[3 * pitch + x] + b[3 * pitch + x], h2 = a[4 * pitch + x] + b[4 * pitch + x];
         const float inverse = 1.0f / (g11 * g22 - g12 * g12 + bias);
         u[x] = (g11 * h2 - g12 * h1) * inverse;
         v[x] = (g22 * h1 - g12 * h2) * inverse;
@@ -572,7 +619,7 @@ struct Iteration {
     float* result;            // interleaved, when not null
     const Level& level;
     const Window& window;
-    const float* kernel; // of a Gaussian window
+    const float* kernel; // the window's weights
 };
 
 // One iteration for rows begin..end. A box sums rows by van Herk's scheme: blocks of the window's length, at the same
@@ -582,31 +629,24 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
     const Level& level = it.level;
     const Window& window = it.window;
     const Index stride = level.stride;
-    const BandMemory sizes = band_memory(stride, window);
+    const BandMemory sizes = band_memory(level.width, window);
     float* ring = memory; // and one row more, all 0: what is left of a block after its last row
     float* running = ring + (window.length + 1) * sizes.sums;
     float* systems = running + sizes.sums;
-    float* samples = systems + planes * sizes.systems;
-    float* inside = samples + sizes.sums;
+    float* partial = systems + sizes.systems;
+    float* samples = partial + sizes.partial;
+    float* inside = samples + planes * stride;
     float* weights = inside + stride;
     const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.sums; };
     const auto sum_row = [&](int row, float* sums) {
         const float* u = it.from + 2 * stride * row;
         sample_row(it.next, u, u + stride, level, row, samples, inside);
         edge_weights(level, row, weights);
-        float* first = systems + padded(window.radius);
-        systems_row(it.prev + planes * stride * row, samples, inside, weights, u, u + stride, stride, sizes.systems,
-                    level.width, first);
-        for (int c = 0; c < planes; ++c) {
-            float* from = first + c * sizes.systems;
-            extend(from, level.width, window.radius, stride - level.width + window.length);
-            if (window.gaussian)
-                weighted_sum(sums + c * stride, stride, window.length, it.kernel,
-                             [&](int t) { return from - window.radius + t; });
-            else
-                box_row(from - window.radius, stride + window.length, stride, window, sums + c * stride);
-        }
+        systems_row(it.prev + planes * stride * row, samples, inside, weights, u, u + stride, stride, sizes.pitch,
+                    level.width, systems + window.lead());
+        window_row(systems, window, it.kernel, level.width, sizes, partial, sums);
     };
+    fill(systems, sizes.systems, 0.0f);
     if (window.first)
         sum_row(0, slot(1));
     else
@@ -636,8 +676,8 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
             const int y = r - window.radius;
             float* u = it.result ? samples : it.to + 2 * stride * y;
             float* v = u + stride;
-            solve_row(slot(window.gaussian ? window.length : place + 1), running, window.bias, stride, level.width, u,
-                      v);
+            solve_row(slot(window.gaussian ? window.length : place + 1), running, window.bias, sizes.pitch, level.width,
+                      u, v);
             if (it.result) {
                 float* MMME_RESTRICT out = it.result + static_cast<Index>(2) * level.width * y;
                 for (int x = 0; x < level.width; ++x) {
@@ -730,8 +770,7 @@ struct SolveMemory {
 
 SolveMemory solve_memory(int height, int width, const Farneback& p) {
     const Window window = window_of(p);
-    const Index stride = padded(width), band = band_memory(stride, window).floats;
-    return {2 * stride * height, padded(window.length), band};
+    return {2 * padded(width) * height, padded(window.length), band_memory(width, window).total(window)};
 }
 
 void solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
@@ -742,8 +781,10 @@ void solve(const float* prev, const float* curr, float* flow, bool use_initial, 
     float* kernel = to + memory.flow;
     float* bands = kernel + memory.kernel;
     const Window window = window_of(p);
-    if (window.gaussian && window.radius > 0) gaussian(kernel, window.radius, window.radius * 0.3);
-    if (window.gaussian && window.radius == 0) kernel[0] = 1.0f;
+    if (window.gaussian && window.radius > 0)
+        gaussian(kernel, window.radius, window.radius * 0.3);
+    else
+        fill(kernel, window.length, 1.0f);
     const int top = top_level(height, width, p);
     Level coarse{};
     for (int k = top; k >= 0; --k) {
