@@ -413,7 +413,8 @@ class _Film(_Source):
             if stream.duration is not None:
                 self.duration = float(stream.duration * stream.time_base)
             elif container.duration is not None:
-                self.duration = container.duration * 1e-6
+                # Matroska's duration counts from zero, not from its first frame.
+                self.duration = container.duration * 1e-6 - float((stream.start_time or 0) * stream.time_base)
             self.estimated = not stream.frames
             if stream.frames:
                 self.declared = stream.frames
@@ -597,22 +598,23 @@ class _ImageDecoder:
     """Still images from bytes, by FFmpeg's decoders; damage is an error, never half a picture."""
 
     def __init__(self, codec: str, grey: Grey) -> None:
-        import av
-
         self._codec = codec
         self._greyer = _Greyer(grey)
-        self._context = av.CodecContext.create(codec, "r")
-        self._context.thread_count = 1
-        self._context.options = _STRICT
 
     def __call__(self, data: bytes, box: Box | None, time: float, name: str) -> _Picture:
         import av
 
-        # FFmpeg's JPEG decoder lets a file pass that ends a few bytes early; entropy-coded data hold no such marker.
-        if self._codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-            raise _BreakOff("the end of the JPEG is missing")
+        # What FFmpeg lets pass: a JPEG without its end marker, which coded data cannot hold, and a BMP without its end.
+        if (self._codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")) or (
+            self._codec == "bmp" and len(data) < int.from_bytes(data[2:6], "little")
+        ):
+            raise _BreakOff("the file is cut short")
+        # A decoder of its own per image: that of PNG adds a picture to the one before.
+        context = av.CodecContext.create(self._codec, "r")
+        context.thread_count = 1
+        context.options = _STRICT
         try:
-            (frame,) = self._context.decode(av.Packet(data))
+            (frame,) = context.decode(av.Packet(data))
         except av.FFmpegError as error:
             raise _BreakOff(error.strerror) from error
         except ValueError as error:
@@ -634,7 +636,7 @@ class _TiffPage:
     """
 
     _TYPES: ClassVar = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
-    _SHORTS = frozenset({258, 259, 262, 266, 277, 284, 317, 320, 339})
+    _SHORTS = frozenset({258, 259, 262, 266, 277, 284, 317, 320})
     _LONGS = frozenset({256, 257, 273, 278, 279})
     _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
     _OFFSETS, _SAMPLES, _COUNTS, _PLANAR, _FORMAT = 273, 277, 279, 284, 339
@@ -717,6 +719,8 @@ class _TiffPage:
 
     def alone(self, file: BinaryIO) -> bytes:
         """The page as a classic TIFF that holds nothing else: header, tags, long values, strips."""
+        if self._values(file, self._FORMAT, 1)[0] != 1:
+            raise _BreakOff("signed and compressed float TIFF pages are not supported")
         strips = self._strips(file)
         tags = {tag: self._values(file, tag) for tag in sorted((self._SHORTS | self._LONGS) & self._entries.keys())}
         kinds = {tag: "H" if tag in self._SHORTS else "I" for tag in tags}
@@ -954,10 +958,12 @@ def _irregularities(times: Array, rate: float | None) -> list[str]:
         found.append(f"the whole film has {measured:.6g} frames per second, its first frames {rate:.6g}")
     if (back := np.flatnonzero(intervals <= 0)).size:
         found.append(f"time does not advance at {back.size} frames, the first of them frame {back[0] + 1}")
-    if (np.abs(intervals - period) > period / 20 + _TICK).mean() > 0.1:
+    gap = intervals > 1.5 * period + _TICK
+    uneven = ~gap & (np.abs(intervals - period) > period / 20 + _TICK)
+    if uneven.mean() > 0.1 or gap.mean() > 0.25:
         low, high = np.percentile(intervals, [1, 99]) * 1e3
         found.append(f"variable frame rate: intervals of {low:.4g} to {high:.4g} ms")
-    elif (gaps := np.flatnonzero(intervals > 1.5 * period + _TICK)).size:
+    elif (gaps := np.flatnonzero(gap)).size:
         missing = int(np.rint(intervals[gaps] / period - 1).sum())
         longest = gaps[intervals[gaps].argmax()]
         found.append(
