@@ -197,8 +197,7 @@ void band_power(const BandPower& job, float* out, std::ptrdiff_t begin, std::ptr
                 const std::ptrdiff_t own = row + (r < count ? r : count - 1); // spare rows repeat the last
                 const std::ptrdiff_t from = own % job.channels * job.channel_stride +
                                             static_cast<std::ptrdiff_t>(job.starts[own / job.channels]);
-                // The mean as float goes first, so that a large offset costs no digits; its rounding follows as a
-                // constant.
+                // The mean as float goes first, so that a large offset costs no digits; its rounding error follows.
                 const auto centre = [&](auto* samples) {
                     const double mean = total(samples, job.window) / job.window;
                     const float near_mean = static_cast<float>(mean);
