@@ -76,8 +76,9 @@ def open_frames(
         where the source has none.
     grey : {"luma", "bgr2gray"}, default "luma"
         How a film in YUV becomes grey: the decoder's luma plane as it is, or what OpenCV makes of it, the frame
-        converted to BGR and then by ``cv2.COLOR_BGR2GRAY``. RGB pictures are always converted by OpenCV's weights,
-        (9798 R + 19235 G + 3735 B + 16384) >> 15. Luma of 9 to 15 bits is shifted up to fill uint16.
+        converted by FFmpeg to 8-bit BGR and then as by ``cv2.COLOR_BGR2GRAY``. RGB pictures are always converted by
+        OpenCV's weights, (9798 R + 19235 G + 3735 B + 16384) >> 15. Samples of 9 to 15 bits are shifted up to fill
+        uint16.
 
     Returns
     -------
