@@ -437,19 +437,19 @@ BandMemory band_memory(int width, const Window& window) {
 }
 
 // Where the flow of a row points: the first of two taps relative to the pixel, what part of the way to the second, and
-// whether both are inside the frame (1 or 0). All taps of a group of pixels lie within three columns and three rows, of
-// which `first` are given relative to the pixels, or it is scattered.
+// whether both are inside the frame (1 or 0). Then for each group of pixels which taps it needs: those of the first of
+// them relative to the pixels, and `kind`, or that they are scattered.
 struct Places {
     float *dx, *dy, *part_x, *part_y, *inside; // (stride)
-    float *first_x, *first_y, *kind;           // (stride / lanes); kind is scattered, or two_by_two plus the others
+    float *first_x, *first_y, *kind;           // (stride / lanes)
 };
-enum Kind { two_by_two = 0, three_columns = 1, three_rows = 2, scattered = 4 };
+constexpr float three_columns = 1, three_rows = 2, scattered = 4; // a sum of these; without, two of each
 
 Places places_in(float* memory, Index stride) {
-    float* groups = memory + 5 * stride;
-    const Index n = stride / lanes;
+    const Index groups = stride / lanes;
+    float* first = memory + 5 * stride;
     return {memory, memory + stride, memory + 2 * stride, memory + 3 * stride, memory + 4 * stride,
-            groups, groups + n,      groups + 2 * n};
+            first,  first + groups,  first + 2 * groups};
 }
 
 void locate_row(const float* to_u, const float* to_v, const Level& level, int y, const Places& places) {
@@ -457,40 +457,46 @@ void locate_row(const float* to_u, const float* to_v, const Level& level, int y,
     const auto within = [](float d) { return std::fabs(d) < limit ? d : limit; };
     const float row = static_cast<float>(y), right = static_cast<float>(level.width - 1),
                 bottom = static_cast<float>(level.height - 1);
-    for (int x = 0; x < level.width; x += lanes) {
-        const float* MMME_RESTRICT u = to_u + x;
-        const float* MMME_RESTRICT v = to_v + x;
-        float* MMME_RESTRICT dx = places.dx + x;
-        float* MMME_RESTRICT dy = places.dy + x;
-        float* MMME_RESTRICT part_x = places.part_x + x;
-        float* MMME_RESTRICT part_y = places.part_y + x;
-        float* MMME_RESTRICT inside = places.inside + x;
-        const float base_x = std::floor(static_cast<float>(x) + within(u[0])) - static_cast<float>(x);
-        const float base_y = std::floor(row + within(v[0])) - row;
-        // Compared with the first pixel's, is a first tap nearer by a pixel, farther by one, or elsewhere?
-        enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, elsewhere = 16 };
+    const float* MMME_RESTRICT u = to_u;
+    const float* MMME_RESTRICT v = to_v;
+    float* MMME_RESTRICT dx = places.dx;
+    float* MMME_RESTRICT dy = places.dy;
+    float* MMME_RESTRICT part_x = places.part_x;
+    float* MMME_RESTRICT part_y = places.part_y;
+    float* MMME_RESTRICT inside = places.inside;
+    const int stride = static_cast<int>(level.stride), groups = stride / lanes;
+    MMME_IVDEP
+    for (int x = 0; x < stride; ++x) {
+        const float at = static_cast<float>(x), px = at + within(u[x]), py = row + within(v[x]);
+        const float fx = std::floor(px), fy = std::floor(py);
+        part_x[x] = px - fx;
+        part_y[x] = py - fy;
+        dx[x] = fx - at;
+        dy[x] = fy - row;
+        inside[x] = (fx >= 0.0f) & (fx < right) & (fy >= 0.0f) & (fy < bottom) ? 1.0f : 0.0f;
+    }
+    // Compared with a group's first pixel, is a tap less far, farther, or more than a pixel away?
+    enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, away = 16 };
+    for (int group = 0; group < groups; ++group) {
+        const float* MMME_RESTRICT gx = dx + group * lanes;
+        const float* MMME_RESTRICT gy = dy + group * lanes;
+        const float base_x = gx[0], base_y = gy[0];
         int seen = 0;
         MMME_IVDEP
         for (int i = 0; i < lanes; ++i) {
-            const float at = static_cast<float>(x + i);
-            const float px = at + within(u[i]), py = row + within(v[i]);
-            const float fx = std::floor(px), fy = std::floor(py);
-            part_x[i] = px - fx;
-            part_y[i] = py - fy;
-            dx[i] = fx - at;
-            dy[i] = fy - row;
-            inside[i] = (fx >= 0.0f) & (fx < right) & (fy >= 0.0f) & (fy < bottom) ? 1.0f : 0.0f;
-            const float tx = fx - at - base_x, ty = fy - row - base_y;
+            const float tx = gx[i] - base_x, ty = gy[i] - base_y;
             seen |= (tx < 0 ? less_x : 0) | (tx > 0 ? more_x : 0) | (ty < 0 ? less_y : 0) | (ty > 0 ? more_y : 0);
-            seen |= std::fabs(tx) > 1.0f ? elsewhere : 0;
-            seen |= std::fabs(ty) > 1.0f ? elsewhere : 0;
+            seen |= tx * tx + ty * ty > 2.0f ? away : 0;
         }
-        constexpr int both_x = less_x | more_x, both_y = less_y | more_y;
-        const bool apart = (seen & elsewhere) || (seen & both_x) == both_x || (seen & both_y) == both_y;
-        places.first_x[x / lanes] = base_x - static_cast<float>(seen & less_x);
-        places.first_y[x / lanes] = base_y - static_cast<float>((seen & less_y) / less_y);
-        const int near = (seen & both_x ? three_columns : 0) + (seen & both_y ? three_rows : 0);
-        places.kind[x / lanes] = static_cast<float>(apart ? scattered : near);
+        places.kind[group] = static_cast<float>(seen);
+    }
+    for (int group = 0; group < groups; ++group) {
+        const int seen = static_cast<int>(places.kind[group]);
+        const bool lx = seen & less_x, mx = seen & more_x, ly = seen & less_y, my = seen & more_y;
+        places.first_x[group] = dx[group * lanes] - (lx ? 1.0f : 0.0f);
+        places.first_y[group] = dy[group * lanes] - (ly ? 1.0f : 0.0f);
+        const bool apart = (seen & away) | (lx & mx) | (ly & my);
+        places.kind[group] = apart ? scattered : (lx | mx ? three_columns : 0.0f) + (ly | my ? three_rows : 0.0f);
     }
 }
 
@@ -565,7 +571,7 @@ void sample_row(const float* coefficients, const Level& level, int y, const Plac
         };
         const auto sample = kind == three_columns ? sample_near<3, 2>
                             : kind == three_rows  ? sample_near<2, 3>
-                            : kind == two_by_two  ? sample_near<2, 2>
+                            : kind == 0           ? sample_near<2, 2>
                                                   : sample_near<3, 3>;
         sample(row(0), row(1), row(2), level.stride, places, x, count, to + x);
     }
