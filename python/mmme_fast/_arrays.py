@@ -15,7 +15,7 @@ MAX_SIZE = 32767
 
 def number(value: float, name: str, *, low: float, high: float = np.inf, open_low: bool = False) -> float:
     """Return `value` as a float in [low, high], or in (low, high] with `open_low`."""
-    if isinstance(value, bool | str) or not np.isscalar(value) or not np.isreal(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, got {value!r}")
     inside = (low < value if open_low else low <= value) and value <= high
     if not (inside and np.isfinite(value)):
@@ -106,4 +106,5 @@ def start_flow(initial: ArrayLike | None, shape: tuple[int, int, int]) -> NDArra
         raise ValueError(f"initial_flow must broadcast to shape {(*shape, 2)}, got {np.shape(initial)}")
     if not np.isfinite(fields).all():
         raise ValueError("initial_flow must be finite, got NaN or infinity")
-    return np.broadcast_to(fields, (*shape, 2)).copy()
+    flow: NDArray[np.float32] = np.broadcast_to(fields, (*shape, 2)).copy()
+    return flow

@@ -7,19 +7,18 @@ import logging
 import os
 import platform
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from types import ModuleType
+from typing import Any
 
 logger = logging.getLogger("mmme_fast")
 
+_core: ModuleType | None
 try:
-    from mmme_fast import _core
+    _core = importlib.import_module("mmme_fast._core")
 except ModuleNotFoundError as error:
     if error.name != "mmme_fast._core":
         raise
-    _core = None  # type: ignore[assignment]
+    _core = None
     logger.warning(
         "mmme_fast runs on Numba: its native kernels were not built. To build them, install a C++20 compiler and run "
         "'pip install --no-cache-dir --force-reinstall --no-deps mmme_fast'."
@@ -63,7 +62,7 @@ def _use(name: str, argument: str) -> None:
     global _active
     if name not in backends():
         raise ValueError(f"{argument} must be one of {', '.join(backends())} on this machine, got {name!r}")
-    if name != _NUMBA:
+    if _core is not None and name != _NUMBA:
         _core.use(name)
     _active = name
 
@@ -78,7 +77,7 @@ def active_backend() -> str:
 
 def kernels() -> ModuleType:
     """Return the module whose functions are the kernels: `_core`, or its twin `_numba`."""
-    if active_backend() == _NUMBA:
+    if _core is None or active_backend() == _NUMBA:
         return importlib.import_module("mmme_fast._numba")
     return _core
 
@@ -141,8 +140,8 @@ def sys_info() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             return None
 
-    packages = ("numpy", "numba", "av", "mne", "plotly", "scipy", "opencv-python", "opencv-python-headless")
-    packages += ("opencv-contrib-python", "opencv-contrib-python-headless")
+    cv2_wheels = [f"opencv{contrib}-python{headless}" for contrib in ("", "-contrib") for headless in ("", "-headless")]
+    packages = ["numpy", "numba", "av", "mne", "plotly", "scipy", *cv2_wheels]
     return {
         "mmme_fast": __version__,
         "python": sys.version.split()[0],

@@ -15,7 +15,7 @@ import queue
 import re
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from datetime import datetime
 from itertools import count, islice
@@ -183,7 +183,7 @@ class Frames:
         times.flags.writeable = False
         return times
 
-    def chunks(self, n: int = 64, *, overlap: int = 0) -> Iterator[Array]:
+    def chunks(self, n: int = 64, *, overlap: int = 0) -> Generator[Array, None, None]:
         """Read the source from its start.
 
         Parameters
@@ -209,7 +209,7 @@ class Frames:
             raise ValueError(f"overlap must be at least 0 and below n = {n}, got {overlap}")
         return self._pass(n, overlap)
 
-    def _pass(self, n: int, overlap: int) -> Iterator[Array]:
+    def _pass(self, n: int, overlap: int) -> Generator[Array, None, None]:
         ready: queue.Queue[tuple[Array, list[float]] | BaseException | None] = queue.Queue(maxsize=1)
         stop = threading.Event()
 

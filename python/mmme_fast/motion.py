@@ -49,7 +49,7 @@ def global_motion(
             raise ValueError(f"points must have shape {(height, width, 2)}, got {where.shape}")
     trust = np.ones(height * width) if weights is None else np.asarray(weights, float).reshape(-1)
     if trust.shape != (height * width,):
-        raise ValueError(f"weights must have shape {(height, width)}, got {np.shape(weights)}")
+        raise ValueError(f"weights must hold {height * width} numbers, got {trust.size}")
     if not (trust >= 0).all() or not trust.any():
         raise ValueError("weights must be at least 0, and not all of them 0")
 
@@ -92,15 +92,17 @@ def global_motion(
         a, b, tx, c, d, ty = p.T
     linear = np.stack([np.stack([a, b], -1), np.stack([c, d], -1)], 1) / scale
     shift = np.stack([tx, ty], -1) - linear @ centre
-    maps = IDENTITY + np.concatenate([linear, shift[..., None]], axis=2)
-    return maps[0] if np.ndim(flow) == 3 else maps
+    maps: Floats = IDENTITY + np.concatenate([linear, shift[..., None]], axis=2)
+    result: Floats = maps[0] if np.ndim(flow) == 3 else maps
+    return result
 
 
 def compose(outer: Floats, inner: Floats) -> Floats:
     """Return the maps that take a point through `inner`, then `outer`; both (..., 2, 3)."""
     linear = outer[..., :2] @ inner[..., :2]
     shift = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
-    return np.concatenate([linear, shift], axis=-1)
+    both: Floats = np.concatenate([linear, shift], axis=-1)
+    return both
 
 
 def displace(maps: Floats, points: Floats) -> Floats:

@@ -102,10 +102,10 @@ class Interval:
 class Matched:
     """Spotting by a bank of matched filters in time over the block signals of a face; training-free.
 
-    A block signal is the mean flow *vector* around one lattice point, head motion removed. The bank holds raised cosines
-    of eleven durations, each with flanks of zero mean, so that drift and slow changes of pose have no answer. A block
-    answers to a duration with a vector: the least-squares amplitude of that shape. It counts when it stands out of the
-    local noise *and* is large enough to be seen. Answers are taken strongest first; one that a stronger interval
+    A block signal is the mean flow *vector* around one lattice point, head motion removed. The bank holds raised
+    cosines of eleven durations, each with flanks of zero mean, so that drift and slow changes of pose have no answer. A
+    block answers to a duration with a vector: the least-squares amplitude of that shape. It counts when it stands out
+    of the local noise *and* is large enough to be seen. Answers are taken strongest first; one that a stronger interval
     explains, as its side lobe or its spread over the skin, is passed over.
 
     Times are in seconds, amplitudes in pixels of a crop 256 pixels wide.
@@ -130,10 +130,12 @@ class Matched:
 
 @dataclass
 class _Answers:
-    """What a bank of filters says of a stretch of block signals."""
+    """What a bank of filters says of a stretch of block signals; candidates are local maxima in time above 1."""
 
-    amplitude: Floats  # (duration, sample, block, 2); 0 where a filter's support leaves the signals or the frame
-    score: Floats  # (duration, sample, block): 1 is the threshold
+    score: Floats  # (sample,): the best of all blocks and durations; 1 is the threshold
+    candidates: NDArray[np.intp]  # (candidate, 3): duration, sample, block
+    strength: Floats  # (candidate,): score
+    size: Floats  # (candidate,): amplitude
 
 
 @dataclass
@@ -167,27 +169,36 @@ class _Bank:
 
     def answers(self, blocks: Floats, valid: NDArray[np.bool_]) -> _Answers:
         samples, count, _ = blocks.shape
-        amplitude = np.zeros((len(self.shapes), samples, count, 2))
-        score = np.zeros((len(self.shapes), samples, count))
-        signals = blocks.reshape(samples, -1)
-        lost = (~valid).astype(float)
-        size = 1 << int(2 * samples - 1).bit_length()
-        spectrum = np.fft.rfft(signals, size, axis=0)
+        best = np.zeros(samples)
+        candidates, strengths, sizes = [np.empty((0, 3), np.intp)], [np.empty(0)], [np.empty(0)]
+        lost = (~valid).astype(np.float32)
+        length = 1 << (samples + max(map(len, self.shapes)) - 2).bit_length()
+        spectrum = np.fft.rfft(blocks.reshape(samples, -1), length, axis=0)
         for i, shape in enumerate(self.shapes):
-            reach = len(shape) // 2
             if samples < len(shape):
                 continue
-            inner = slice(reach, samples - reach)
-            response = np.fft.irfft(spectrum * np.fft.rfft(shape, size)[:, None], size, axis=0)[2 * reach : samples]
-            vectors = response.reshape(-1, count, 2)
-            lengths = np.hypot(vectors[..., 0], vectors[..., 1])
-            level = np.minimum(
-                lengths / (self.method.snr * self._noise(vectors, self.halves[i])), lengths / self.method.amplitude
-            )
-            whole = sliding_window(lost, len(shape), "max") == 0
-            amplitude[i, inner] = vectors
-            score[i, inner] = np.where(whole, level, 0)
-        return _Answers(amplitude, score)
+            # Answers where the whole filter lies on known signal.
+            response = np.fft.irfft(spectrum * np.fft.rfft(shape, length)[:, None], length, axis=0)
+            vectors = response[len(shape) - 1 : samples].reshape(-1, count, 2)
+            size = np.hypot(vectors[..., 0], vectors[..., 1])
+            noise = self._noise(vectors, self.halves[i])
+            score = np.minimum(size / (self.method.snr * noise), size / self.method.amplitude)
+            score[sliding_window(lost, len(shape), "max") > 0] = 0
+            reach = len(shape) // 2
+            inner = best[reach : reach + len(score)]
+            np.maximum(inner, score.max(1), out=inner)
+            padded = np.pad(score, ((1, 1), (0, 0)))
+            peaks = np.nonzero((score > 1) & (score >= padded[:-2]) & (score > padded[2:]))
+            candidates.append(np.column_stack([np.full(len(peaks[0]), i), peaks[0] + reach, peaks[1]]))
+            strengths.append(score[peaks])
+            sizes.append(size[peaks])
+        return _Answers(best, np.concatenate(candidates), np.concatenate(strengths), np.concatenate(sizes))
+
+    def pattern(self, blocks: Floats, i: int, t: int) -> Floats:
+        """Amplitudes of all blocks (block, 2) for one duration and sample."""
+        reach = len(self.shapes[i]) // 2
+        amplitudes: Floats = np.tensordot(self.shapes[i], blocks[t - reach : t + reach + 1], axes=1)
+        return amplitudes
 
     def _noise(self, vectors: Floats, half: float) -> Floats:
         """Robust noise of the answers per sample and block, over windows of time around them."""
@@ -206,35 +217,30 @@ class _Bank:
             noise[k] = 1.4826 * np.hypot(spread[:, 0], spread[:, 1]) / np.sqrt(2)
         noise = np.maximum(noise, np.median(noise, axis=1, keepdims=True) / 2) + 1e-9
         nearest = np.abs((starts + window / 2)[None] - (np.arange(samples) * per)[:, None]).argmin(1)
-        return noise[nearest]
+        per_sample: Floats = noise[nearest]
+        return per_sample
 
 
 def _select(bank: _Bank, answers: _Answers, blocks: Floats) -> list[Found]:
     """Take the strongest answer, pass over what it explains, and go on."""
-    score = answers.score
-    samples = score.shape[1]
-    # Local maxima in time, above the threshold.
-    before = np.concatenate([np.zeros_like(score[:, :1]), score[:, :-1]], axis=1)
-    after = np.concatenate([score[:, 1:], np.zeros_like(score[:, :1])], axis=1)
-    i, t, b = np.nonzero((score > 1) & (score >= before) & (score > after))
-    order = np.argsort(-score[i, t, b], kind="stable")
-    i, t, b = i[order], t[order], b[order]
-    size = np.hypot(*np.moveaxis(answers.amplitude[i, t, b], -1, 0))
+    order = np.argsort(-answers.strength, kind="stable")
+    i, t, b = answers.candidates[order].T
+    size = answers.size[order]
     half = np.asarray(bank.halves)[i]
-    reach = np.asarray([len(shape) // 2 for shape in bank.shapes])
-    open_ = np.ones(len(i), bool)
+    reach = np.asarray([len(shape) // 2 for shape in bank.shapes])[i]
+    left = np.ones(len(order), bool)
     found = []
-    while open_.any():
-        k = int(open_.argmax())
-        pattern = answers.amplitude[i[k], t[k]]
+    while left.any():
+        k = int(left.argmax())
+        pattern = bank.pattern(blocks, i[k], t[k])
         # A side lobe is where one filter's flank lies on the other's motion.
-        explained = np.abs(t - t[k]) < np.maximum(half + reach[i[k]], half[k] + reach[i])
+        explained = np.abs(t - t[k]) < np.maximum(half + reach[k], half[k] + reach)
         explained &= np.hypot(*pattern[b].T) > 0.5 * size
-        open_ &= ~explained
-        open_[k] = False
+        left &= ~explained
+        left[k] = False
         ends = _boundaries(blocks[:, b[k]], int(t[k]), int(np.ceil(half[k])), pattern[b[k]], bank.method.boundary)
-        if ends is not None and ends[0] > 0 and ends[2] < samples - 1:
-            found.append(Found(*ends, float(score[i[k], t[k], b[k]]), int(b[k]), pattern))
+        if ends is not None and ends[0] > 0 and ends[2] < len(blocks) - 1:
+            found.append(Found(*ends, float(answers.strength[order[k]]), int(b[k]), pattern))
     return found
 
 
@@ -260,7 +266,7 @@ def _boundaries(
             fine = (level - outside) / (inside - outside) if at != top and inside > outside else 0.0
             crossings.append(at - step * float(np.clip(fine, 0, 1)))
         phase = np.arccos(1 - 2 * part) / np.pi  # of the rise, where it crosses `part`; half the height is at 1/2
-        return crossings[1] + (crossings[1] - crossings[0]) * phase / (0.5 - phase)
+        return crossings[1] + (crossings[1] - crossings[0]) * float(phase / (0.5 - phase))
 
     if along[top] <= max(rest_before, rest_after):
         return None
@@ -278,7 +284,7 @@ def _merged(found: list[Found], least: float) -> list[Found]:
     for one in sorted(found, key=lambda f: -f.score):
         if all(_overlap(one, other) <= least for other in kept):
             kept.append(one)
-    return sorted(kept, key=lambda f: f.onset)
+    return kept
 
 
 def _name_types(found: list[Found], points: Floats, rate: float, samples: int, method: Matched) -> None:
@@ -297,7 +303,7 @@ def _name_types(found: list[Found], points: Floats, rate: float, samples: int, m
 def _both_eyes_down(pattern: Floats, points: Floats) -> bool:
     """Whether the face moves down in two places of one height, an eye's distance apart, more than between them."""
     down = pattern[:, 1]
-    if down.max() < 0.7 * np.hypot(*pattern.T).max():
+    if down.max() < 0.45 * np.hypot(*pattern.T).max():  # the lower lids, and brows pulled along, move too
         return False
     across = points[None] - points[:, None]
     strong = down > 0.5 * down.max()
@@ -352,37 +358,34 @@ def matched(
     core, margin = max(round(method.core * rate), 1), round(method.margin * rate)
     scores: list[NDArray[np.float32]] = []
     found: list[Found] = []
-    blocks: Floats | None = None
-    valid: NDArray[np.bool_] | None = None
+    count = len(np.asarray(points))
+    blocks, valid = np.empty((0, count, 2)), np.empty((0, count), bool)
     first = 0  # number of the sample blocks[0]
     begin = 0  # of the stretch to be decided next
 
-    def decide(end: int) -> None:
-        nonlocal blocks, valid, first, begin
-        assert blocks is not None and valid is not None
-        answers = bank.answers(blocks, valid)
-        scores.append(answers.score[:, begin - first : end - first].max((0, 2)).astype(np.float32))
-        for one in _select(bank, answers, blocks):
-            if begin <= one.apex + first < end:
-                found.append(replace(one, **{k: getattr(one, k) + first for k in ("onset", "apex", "offset")}))
-        begin = end
-        drop = max(begin - margin - first, 0)
-        blocks, valid, first = blocks[drop:], valid[drop:], first + drop
+    def decide(stretch: int, view: int) -> None:
+        """Decide samples begin to stretch, with those to `view` in sight."""
+        seen, known = blocks[: view - first], valid[: view - first]
+        answers = bank.answers(seen, known)
+        scores.append(answers.score[begin - first : stretch - first].astype(np.float32))
+        for one in _select(bank, answers, seen):
+            if begin <= one.apex + first < stretch:
+                found.append(replace(one, onset=one.onset + first, apex=one.apex + first, offset=one.offset + first))
 
     for more, known in stream:
-        blocks = more.astype(float) if blocks is None else np.concatenate([blocks, more])
-        valid = known if valid is None else np.concatenate([valid, known])
+        blocks, valid = np.concatenate([blocks, more]), np.concatenate([valid, known])
         while first + len(blocks) >= begin + core + margin:
-            held, held_valid = blocks, valid
-            blocks, valid = held[: begin + core + margin - first], held_valid[: begin + core + margin - first]
-            tail, tail_valid = held[len(blocks) :], held_valid[len(blocks) :]
-            decide(begin + core)
-            blocks, valid = np.concatenate([blocks, tail]), np.concatenate([valid, tail_valid])
-    if blocks is None:
-        return np.zeros(0, np.float32), []
+            decide(begin + core, begin + core + margin)
+            begin += core
+            drop = max(begin - margin - first, 0)
+            blocks, valid, first = blocks[drop:], valid[drop:], first + drop
     samples = first + len(blocks)
     if samples > begin:
-        decide(samples)
-    kept = _merged(found, method.merge)
-    _name_types(kept, np.asarray(points, float), rate, samples, method)
-    return np.concatenate(scores), kept
+        decide(samples, samples)
+    if not scores:
+        return np.zeros(0, np.float32), []
+    _name_types(found, np.asarray(points, float), rate, samples, method)
+    # A blink does not stand for an expression at the same time: the two are merged apart.
+    kept = _merged([f for f in found if f.type != "blink"], method.merge)
+    kept += _merged([f for f in found if f.type == "blink"], method.merge)
+    return np.concatenate(scores), sorted(kept, key=lambda f: f.onset)

@@ -1,0 +1,44 @@
+# make demo   install into .venv and spot the expressions of a film that the package makes itself
+# make test   install what the tests need and run them
+# make bench  benchmarks beside the stock libraries
+# make lint   ruff, mypy, clang-format, and the kernels with warnings as errors
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
+
+.PHONY: demo test bench lint clean
+
+demo: .venv/for-demo
+	$(BIN)/mmme-fast demo --out demo
+
+test: .venv/for-test
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: .venv/for-test
+	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)
+
+lint: .venv/for-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(find cpp -name '*.[ch]pp')
+	$(BIN)/cmake -S . -B build/lint -G Ninja -DCMAKE_BUILD_TYPE=Release -DMMME_WERROR=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	  -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	$(BIN)/cmake --build build/lint
+
+# .venv/for-X holds the package as it stands now and the extras of X.
+extras-demo := [all]
+extras-test := [test]
+extras-lint := [test,lint]
+.venv/for-%: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade ".$(extras-$*)"
+	$(BIN)/mmme-fast info
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+clean:
+	rm -rf .venv build demo

@@ -1,0 +1,57 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+def supported() -> list[str]: ...
+def active() -> str: ...
+def use(name: str) -> bool: ...
+def tvl1(
+    prev: NDArray[Any],
+    curr: NDArray[Any],
+    flow: Floats,
+    use_initial: bool,
+    tau: float,
+    lambda_: float,
+    theta: float,
+    scales: int,
+    warps: int,
+    epsilon: float,
+    inner_iterations: int,
+    outer_iterations: int,
+    scale_step: float,
+    median: int,
+    warm_start: int,
+    threads: int,
+) -> None: ...
+def farneback(
+    prev: NDArray[Any],
+    curr: NDArray[Any],
+    flow: Floats,
+    use_initial: bool,
+    pyr_scale: float,
+    levels: int,
+    window: int,
+    iterations: int,
+    poly_n: int,
+    poly_sigma: float,
+    gaussian: bool,
+    threads: int,
+) -> None: ...
+def strain(flow: Floats, out: Floats, stencil: str, convention: str, components: bool, threads: int) -> None: ...
+def block_means(values: Floats, out: Floats, threads: int) -> None: ...
+def warp(frames: Floats, out: Floats, matrices: NDArray[np.float64], threads: int) -> None: ...
+def sliding(values: Floats, out: Floats, window: int, statistic: str, p: float, threads: int) -> None: ...
+def band_power(
+    data: NDArray[Any],
+    out: Floats,
+    starts: NDArray[np.int64],
+    taper: Floats,
+    detrend: bool,
+    nfft: int,
+    bins: NDArray[np.int32],
+    weights: Floats,
+    threads: int,
+) -> None: ...

@@ -1,0 +1,174 @@
+"""What spotting returns, and how it is written to disk."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+logger = logging.getLogger("mmme_fast")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One expression or blink.
+
+    Frames are numbers of the film's frames, all of them inside the interval; seconds are the film's timestamps. `x` and
+    `y` say where on the crop the motion is strongest, in parts of its width; `amplitude` is in pixels of a crop 256
+    pixels wide.
+    """
+
+    onset: int
+    apex: int
+    offset: int
+    onset_s: float
+    apex_s: float
+    offset_s: float
+    type: str
+    score: float
+    x: float
+    y: float
+    amplitude: float
+
+
+COLUMNS = ("onset", "apex", "offset", "onset_s", "apex_s", "offset_s", "type", "score")
+
+
+@dataclass
+class Spotting:
+    """What `spot` found.
+
+    Attributes
+    ----------
+    intervals : list of Interval
+        Expressions, "micro" and "macro", in order of onset.
+    blinks : list of Interval
+        Blinks, which are no expressions.
+    signals : dict of str to ndarray, (frame,)
+        "timestamp" (s); "score"; "motion", the largest motion of any block, and "head_x", "head_y", the head's, in
+        pixels of a crop 256 pixels wide; "head_turn" (degrees); "head_growth" (a part of 1); "strain" (mean optical
+        strain).
+    fps : float
+        Frames per second.
+    meta : dict
+        Parameters, version, input identity, timing and warnings, as in meta.json.
+    """
+
+    intervals: list[Interval]
+    blinks: list[Interval]
+    signals: dict[str, NDArray[Any]]
+    fps: float
+    meta: dict[str, Any] = field(default_factory=dict)
+    source: Any = field(default=None, repr=False)
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Spotting score per frame; 1 is the threshold."""
+        return self.signals["score"]
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write the intervals to a CSV file and return its path.
+
+        Columns: onset, apex, offset (frames), onset_s, apex_s, offset_s (seconds), type, score.
+        """
+        return _write_intervals(Path(path), self.intervals)
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report, one self-contained page, and return its path. Needs ``pip install "mmme_fast[report]"``."""
+        from mmme_fast.report import page
+
+        with written(Path(path)) as file:
+            file.write(page(self).encode())
+        return Path(path)
+
+
+def output_folder(folder: Path) -> Path:
+    """Make the folder and prove, before the long work, that it can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"out must be a folder that can be written to: {error.strerror}", str(folder)
+        ) from None
+    return folder
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name only when it is whole."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(name, 0o666 & ~_UMASK)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()  # it can only be read by setting it, which threads would notice later
+
+
+def _write_intervals(path: Path, intervals: list[Interval]) -> Path:
+    with written(path) as binary:
+        text = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for one in intervals:
+            values = (getattr(one, column) for column in COLUMNS)
+            table.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+        text.detach()
+    return path
+
+
+def save(result: Spotting, folder: Path) -> Path:
+    result.to_csv(folder / "intervals.csv")
+    _write_intervals(folder / "blinks.csv", result.blinks)
+    with written(folder / "signals.npz") as file:
+        np.savez_compressed(file, **result.signals)  # type: ignore[arg-type]
+    try:
+        result.to_html(folder / "report.html")
+    except ImportError as error:
+        result.meta["warnings"].append(f"report.html was not written: {error}")
+        logger.warning("%s", result.meta["warnings"][-1])
+    with written(folder / "meta.json") as file:  # last: where it is, the rest is whole
+        file.write(json.dumps(result.meta, indent=2).encode())
+    return folder
+
+
+def identity(source: str) -> dict[str, Any]:
+    """What tells this input from another: size, time of change, and a hash of its head and tail."""
+    path = Path(source)
+    if not path.exists():
+        return {"source": source}
+    if path.is_dir():
+        names = sorted(entry.name for entry in os.scandir(path))
+        return {"source": source, "files": len(names), "sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(1 << 16))
+        file.seek(max(size - (1 << 16), 0))
+        digest.update(file.read())
+    return {"source": source, "bytes": size, "modified": path.stat().st_mtime, "sha256": digest.hexdigest()}

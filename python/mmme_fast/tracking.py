@@ -1,0 +1,238 @@
+"""From frames to the motion of the skin: a face followed through a film, the head held still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmme_fast import motion
+from mmme_fast._arrays import MIN_SIZE
+from mmme_fast.spotting import block_means
+from mmme_fast.strain import optical_strain
+
+Floats = NDArray[np.float64]
+Flow = Callable[..., NDArray[np.float32]]
+
+WIDTH = 128  # px: frames are reduced to about this before flow; 96 finds fewer expressions, more finds no more
+RATE = 50.0  # frames/s: faster film is averaged in groups to about this, which takes the noise down
+RENEWAL = 2.3  # s until the reference frame of flow is renewed
+RENEWAL_CHOICE = 0.6  # s at the end of that time, of which the calmest frame becomes the new reference
+SCENE = 0.7  # two frames in sequence that correlate less belong to two scenes
+ANCHOR_LEFT = 0.004  # of the width: the pose is held against the first frame while the median residual is below
+CELL = 4  # px of the reduced frame: flow is averaged over cells of this size
+LATTICE = 1 / 16  # of the width: distance between blocks
+BLOCK_SIGMA = 0.045  # of the width: Gaussian window of a block
+EDGE = 0.09  # of the width: blocks nearer than this to the border of the crop are left out
+
+
+@dataclass
+class Signals:
+    """What is measured per sample (a group of frames); amplitudes in pixels of a crop 256 pixels wide."""
+
+    blocks: NDArray[np.float32]  # (sample, block, 2): motion of the skin, head motion removed
+    valid: NDArray[np.bool_]  # (sample, block): the block's surroundings were inside the frame
+    head: NDArray[np.float32]  # (sample, 4): dx, dy of the crop's centre, turn in degrees, growth
+    strain: NDArray[np.float32]  # (sample,): mean optical strain against the reference frame
+
+    @property
+    def motion(self) -> NDArray[np.float32]:
+        """(sample,): how far the block that moves most has moved."""
+        largest: NDArray[np.float32] = np.hypot(self.blocks[..., 0], self.blocks[..., 1]).max(1)
+        return largest
+
+
+def group_size(fps: float) -> int:
+    """How many frames are averaged into one sample."""
+    return max(round(fps / RATE), 1) if fps > 1.5 * RATE else 1
+
+
+def reduced(chunks: Iterable[NDArray[Any]], group: int) -> Iterator[NDArray[np.float32]]:
+    """Average groups of frames, reduce them to about WIDTH by area, and scale them to 0..1: (sample, y, x)."""
+    rest: NDArray[Any] | None = None
+    for chunk in chunks:
+        frames = chunk if rest is None else np.concatenate([rest, chunk])
+        whole = len(frames) // group * group
+        rest = frames[whole:] if whole < len(frames) else None
+        if whole:
+            yield _reduce(frames[:whole], group)
+    if rest is not None:
+        yield _reduce(rest, len(rest))
+
+
+def reduced_size(height: int, width: int) -> tuple[int, int]:
+    factor = max(max(height, width) // WIDTH, 1)
+    return height // factor, width // factor
+
+
+def _reduce(frames: NDArray[Any], group: int) -> NDArray[np.float32]:
+    unit = {"uint8": 255.0, "uint16": 65535.0}.get(frames.dtype.name, 1.0)
+    # Frame by frame: no temporary of the whole chunk in float.
+    sums = frames[::group].astype(np.float32)
+    for i in range(1, group):
+        sums += frames[i::group]
+    sums *= np.float32(1 / (unit * group))
+    size = reduced_size(*frames.shape[1:])
+    return sums if size == frames.shape[1:] else block_means(sums, *size)
+
+
+class Lattice:
+    """Cells, over which flow is averaged, and blocks, whose motion is followed, of frames of one size."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self.rows, self.columns = max(height // CELL, 2), max(width // CELL, 2)
+        self.unit = float(max(height, width))
+        ys = (np.arange(self.rows) + 0.5) * height / self.rows - 0.5
+        xs = (np.arange(self.columns) + 0.5) * width / self.columns - 0.5
+        self.cells = np.stack(np.meshgrid(xs, ys), axis=-1)  # (rows, columns, 2): (x, y)
+        step, edge = LATTICE * self.unit, EDGE * self.unit
+
+        def line(size: int) -> Floats:
+            n = max(int((size - 1 - 2 * edge) / step), 0)
+            return np.asarray((size - 1) / 2 + step * (np.arange(n + 1) - n / 2), float)
+
+        self.blocks = np.stack(np.meshgrid(line(width), line(height)), axis=-1).reshape(-1, 2)
+        distance = ((self.blocks[:, None] - self.cells.reshape(1, -1, 2)) ** 2).sum(-1)
+        window = np.exp(-distance / (2 * (BLOCK_SIGMA * self.unit) ** 2))
+        self.window = window / window.sum(1, keepdims=True)  # (block, cell)
+
+    def inside(self, maps: Floats) -> NDArray[np.bool_]:
+        """Which cells (map, cell) are inside the frame after the maps moved them."""
+        points = self.cells.reshape(-1, 2)
+        moved = points + motion.displace(maps, points)
+        inside: NDArray[np.bool_] = np.all((moved >= 0) & (moved <= [self.width - 1, self.height - 1]), axis=-1)
+        return inside
+
+    def motion_of_blocks(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean vectors around the blocks, in pixels of a crop 256 pixels wide."""
+        means = np.einsum("bc,ncv->nbv", self.window, cells.reshape(len(cells), -1, 2), optimize=True)
+        scaled: NDArray[np.float32] = (means * (256 / self.unit)).astype(np.float32)
+        return scaled
+
+    def head(self, poses: Floats) -> NDArray[np.float32]:
+        """Motion of the crop's centre in pixels of a crop 256 pixels wide, turn in degrees, and growth."""
+        centre = np.array([[(self.width - 1) / 2, (self.height - 1) / 2]])
+        shift = motion.displace(poses, centre)[:, 0] * (256 / self.unit)
+        a, c = poses[:, 0, 0], poses[:, 1, 0]
+        return np.column_stack([shift, np.degrees(np.arctan2(c, a)), np.hypot(a, c) - 1]).astype(np.float32)
+
+
+def face_signals(
+    samples: Iterable[NDArray[np.float32]], rate: float, method: Flow, threads: int | None = None
+) -> Iterator[Signals]:
+    """Follow the blocks of a face through reduced frames at `rate` samples per second, a reference's span at a time."""
+    span = max(round(RENEWAL * rate), 2)
+    tracker: _Tracker | None = None
+    held: list[NDArray[np.float32]] = []
+    for frame, cut in _scenes(samples):
+        if cut and tracker is not None:
+            yield tracker.follow(held, last=True)[0]
+            tracker, held = None, []
+        if tracker is None:
+            tracker = _Tracker(frame, method, rate, threads)
+        held.append(frame)
+        if len(held) > span:
+            signals, done = tracker.follow(held, last=False)
+            yield signals
+            held = held[done:]
+    if tracker is not None:
+        yield tracker.follow(held, last=True)[0]
+
+
+def _scenes(samples: Iterable[NDArray[np.float32]]) -> Iterator[tuple[NDArray[np.float32], bool]]:
+    """Frames one by one, and whether each is the first after a cut."""
+    before: NDArray[np.float32] | None = None
+    for chunk in samples:
+        for frame in chunk:
+            now = frame - frame.mean()
+            if before is None:
+                cut = False
+            else:
+                both = float(np.sqrt(np.vdot(now, now) * np.vdot(before, before)))
+                cut = both > 0 and float(np.vdot(now, before)) < SCENE * both
+            before = now
+            yield frame, cut
+
+
+class _Tracker:
+    """Follows one scene: the head's pose since its first frame, and the motion of the skin that pose leaves.
+
+    Each span of frames is done in two steps, both over whole arrays. Flow at half size from the span's reference frame
+    gives the pose of every frame, a similarity map. Then flow from the reference to the frames warped by their poses
+    gives the rest, from which a small affine motion is removed: what stays is the expression.
+    """
+
+    def __init__(self, first: NDArray[np.float32], method: Flow, rate: float, threads: int | None) -> None:
+        self.flow, self.threads = method, threads
+        self.lattice = Lattice(*first.shape)
+        self.choice = max(round(RENEWAL_CHOICE * rate), 1)
+        self.anchor = self._half(first[None])[0]
+        self.pose = motion.IDENTITY
+        # Motion from the scene's first frame to the reference, so that signals go on where a reference is renewed.
+        self.offset = np.zeros((self.lattice.rows, self.lattice.columns, 2), np.float32)
+        self.begun = False
+
+    def follow(self, frames: list[NDArray[np.float32]], last: bool) -> tuple[Signals, int]:
+        """Return the signals of the frames after the reference, frames[0], and the number of the next reference."""
+        n, lattice = len(frames), self.lattice
+        stack = np.stack(frames)
+        reference = self._posed(stack[:1], self.pose[None])[0]
+        trust = motion.texture(reference, lattice.rows, lattice.columns)
+        poses = np.repeat(self.pose[None], n, axis=0)
+        cells = np.repeat(self.offset[None], n, axis=0)
+        strain = np.zeros(n, np.float32)
+        if n > 1:
+            seen = self._half(self._posed(stack[1:], poses[1:]))
+            poses[1:] = motion.compose(self.pose, self._pose_change(self._half(reference[None])[0], seen, trust))
+            dense = self.flow(reference, self._posed(stack[1:], poses[1:]), threads=self.threads)
+            rest = block_means(dense, lattice.rows, lattice.columns, threads=self.threads)
+            affine = motion.global_motion(rest, model="affine", weights=trust, points=lattice.cells)
+            rest -= motion.displace(affine, lattice.cells.reshape(-1, 2)).reshape(rest.shape).astype(np.float32)
+            cells[1:] += rest
+            strain[1:] = optical_strain(dense, threads=self.threads).mean((1, 2))
+        done = n - 1 if last else self._calmest(cells)
+        new = slice(1 if self.begun else 0, done + 1)
+        inside = lattice.inside(poses[new]) & lattice.inside(self.pose)
+        valid = inside @ lattice.window.T > 0.95
+        if not self.begun:
+            valid[0] = False  # nothing is known across a cut or the film's start
+        signals = Signals(lattice.motion_of_blocks(cells[new]), valid, lattice.head(poses[new]), strain[new])
+        self.begun = True
+        self.pose, self.offset = self._anchored(stack[done], poses[done], trust), cells[done]
+        return signals, done
+
+    def _posed(self, frames: NDArray[np.float32], poses: Floats) -> NDArray[np.float32]:
+        return motion.warp(frames, poses, threads=self.threads)
+
+    def _half(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        height, width = (max(size // 2, MIN_SIZE) for size in frames.shape[1:])
+        return block_means(frames, height, width, threads=self.threads)
+
+    def _pose_change(self, before: NDArray[np.float32], after: NDArray[np.float32], trust: Floats) -> Floats:
+        """Similarity maps between frames at half size, in pixels at full size."""
+        cells = self._coarse_cells(before, after)
+        return motion.global_motion(cells, weights=trust, points=self.lattice.cells)
+
+    def _coarse_cells(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        lattice = self.lattice
+        dense = self.flow(before, after, threads=self.threads)
+        scale = np.array([lattice.width / before.shape[1], lattice.height / before.shape[0]], np.float32)
+        return block_means(dense, lattice.rows, lattice.columns, threads=self.threads) * scale
+
+    def _calmest(self, cells: NDArray[np.float32]) -> int:
+        """Where the face is most at rest among the last frames: a reference taken in a blink misleads its span."""
+        away = np.abs(cells - np.median(cells, axis=0)).mean((1, 2, 3))
+        return len(cells) - self.choice + int(away[-self.choice :].argmin())
+
+    def _anchored(self, frame: NDArray[np.float32], pose: Floats, trust: Floats) -> Floats:
+        """The pose against the scene's first frame itself where the two still match: small errors do not add up."""
+        seen = self._half(self._posed(frame[None], pose[None]))
+        cells = self._coarse_cells(self.anchor, seen)
+        drift = motion.global_motion(cells, weights=trust, points=self.lattice.cells)
+        left = cells[0] - motion.displace(drift[0], self.lattice.cells.reshape(-1, 2)).reshape(cells[0].shape)
+        matches = float(np.median(np.hypot(left[..., 0], left[..., 1]))) < ANCHOR_LEFT * self.lattice.unit
+        return motion.compose(pose, drift[0]) if matches else pose
