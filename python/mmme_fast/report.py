@@ -329,7 +329,7 @@ def _legend() -> str:
     return (
         f'<p class="legend"><img src="{_png(_bytes(wheel(np.stack([x, y], axis=-1))))}" alt="" width="64" height="64">'
         "<span>The flow leads from onset to apex, head motion removed. Its colour is the direction in which the skin "
-        "moves, from the middle of this wheel outwards; white is rest. Strain is how far the skin is stretched or sheared, "
+        "moves, from the middle of this wheel outwards; white is rest. Strain is how far it is stretched or sheared, "
         "black where it is not. The ring marks where the motion was strongest.</span></p>"
     )
 
