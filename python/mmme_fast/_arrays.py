@@ -108,3 +108,19 @@ def start_flow(initial: ArrayLike | None, shape: tuple[int, int, int]) -> NDArra
         raise ValueError("initial_flow must be finite, got NaN or infinity")
     flow: NDArray[np.float32] = np.broadcast_to(fields, (*shape, 2)).copy()
     return flow
+
+
+def channels(value: ArrayLike, name: str) -> NDArray[Any]:
+    """Return a signal (channel, sample) as float32 or float64, with the samples of a channel adjacent."""
+    array = np.asarray(value)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must be 2-D (channel, sample), got shape {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} must hold at least one channel and one sample, got shape {array.shape}")
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, got {array.dtype}")
+    exact_in_float32 = array.dtype.itemsize <= (4 if array.dtype.kind == "f" else 2)
+    array = array.astype(np.float32 if exact_in_float32 else np.float64, copy=False)
+    step = array.strides[0]
+    readable = array.flags.aligned and array.strides[1] == array.itemsize and step >= 0 and step % array.itemsize == 0
+    return array if readable else array.copy(order="C")
