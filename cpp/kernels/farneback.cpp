@@ -9,14 +9,23 @@
 #include <cmath>
 #include <cstring>
 
+#if defined(__GNUC__)
+#define MMME_UNROLL _Pragma("GCC unroll 32")
+#define MMME_NOINLINE __attribute__((noinline))
+#else
+#define MMME_NOINLINE
+#define MMME_UNROLL
+#endif
+
 namespace mmme::MMME_ISA {
 namespace {
 
-constexpr int lanes = 16;    // pixels that are sampled together; rows are padded to a multiple of it
-constexpr int strip = 32;    // rows that one thread takes at least
-constexpr int margin = 32;   // floats before and after a level's coefficients: what a group of taps may touch outside
-constexpr int smallest = 32; // no level is narrower or lower
-constexpr int planes = 5;    // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
+constexpr int lanes = 16;     // pixels that are sampled together; rows are padded to a multiple of it
+constexpr int strip = 32;     // rows that one thread takes at least
+constexpr int margin = 32;    // floats before and after a level's coefficients: what a group of taps may touch outside
+constexpr int smallest = 32;  // no level is narrower or lower
+constexpr int planes = 5;     // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
+constexpr int place_rows = 6; // rows of floats that `Places` takes
 constexpr int max_poly_n = 31;
 constexpr int border = 5; // pixels along the edge whose systems count less
 constexpr float border_weights[border] = {0.14f, 0.14f, 0.4472f, 0.4472f, 0.4472f};
@@ -44,6 +53,10 @@ MMME_INLINE float mul_add(float a, float b, float c) {
     return a * b + c;
 #endif
 }
+
+template <int n> struct Number {
+    static constexpr int value = n;
+};
 
 struct Level {
     int height, width;
@@ -85,27 +98,62 @@ Index strip_count(int height) {
     return (height + strip - 1) / strip;
 }
 
-// out[x] = sum over t of weights[t] * at(t)[x]. A missing fourth term counts 0.
+template <int terms>
+MMME_INLINE void weighted_terms(float* MMME_RESTRICT out, Index count, const float* const* at, const float* weights,
+                                bool add) {
+    const float* MMME_RESTRICT a[terms];
+    float w[terms];
+    for (int t = 0; t < terms; ++t) a[t] = at[t], w[t] = weights[t];
+    const auto sum = [&](Index x) {
+        float value = w[0] * a[0][x];
+        MMME_UNROLL
+        for (int t = 1; t < terms; ++t) value += w[t] * a[t][x];
+        return value;
+    };
+    if (add) {
+        MMME_IVDEP
+        for (Index x = 0; x < count; ++x) out[x] += sum(x);
+    } else {
+        MMME_IVDEP
+        for (Index x = 0; x < count; ++x) out[x] = sum(x);
+    }
+}
+
+// out[x] = sum over t of weights[t] * at(t)[x], plus out[x] itself with `add`.
 template <class At>
-MMME_INLINE void weighted_sum(float* MMME_RESTRICT out, Index count, int terms, const float* weights, At&& at) {
-    for (int t = 0; t < terms; t += 4) {
-        const float* a[4];
-        float w[4];
-        for (int i = 0; i < 4; ++i) {
-            a[i] = at(smaller(t + i, terms - 1));
-            w[i] = t + i < terms ? weights[t + i] : 0.0f;
-        }
-        const float* MMME_RESTRICT a0 = a[0];
-        const float* MMME_RESTRICT a1 = a[1];
-        const float* MMME_RESTRICT a2 = a[2];
-        const float* MMME_RESTRICT a3 = a[3];
-        const float w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
-        if (t == 0) {
-            MMME_IVDEP
-            for (Index x = 0; x < count; ++x) out[x] = (w0 * a0[x] + w1 * a1[x]) + (w2 * a2[x] + w3 * a3[x]);
-        } else {
-            MMME_IVDEP
-            for (Index x = 0; x < count; ++x) out[x] += (w0 * a0[x] + w1 * a1[x]) + (w2 * a2[x] + w3 * a3[x]);
+MMME_INLINE void weighted_sum(float* out, Index count, int terms, const float* weights, At&& at, bool add = false) {
+    constexpr int most = 8; // terms in one pass
+    for (int t = 0; t < terms; t += most) {
+        const float* a[most];
+        const int n = smaller(terms - t, most);
+        for (int i = 0; i < n; ++i) a[i] = at(t + i);
+        const auto pass = [&](auto number) {
+            weighted_terms<decltype(number)::value>(out, count, a, weights + t, add || t > 0);
+        };
+        switch (n) {
+        case 1:
+            pass(Number<1>{});
+            break;
+        case 2:
+            pass(Number<2>{});
+            break;
+        case 3:
+            pass(Number<3>{});
+            break;
+        case 4:
+            pass(Number<4>{});
+            break;
+        case 5:
+            pass(Number<5>{});
+            break;
+        case 6:
+            pass(Number<6>{});
+            break;
+        case 7:
+            pass(Number<7>{});
+            break;
+        default:
+            pass(Number<8>{});
         }
     }
 }
@@ -276,7 +324,7 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
     MMME_IVDEP
     for (int i = 0; i < level.width; ++i) {
         float si = e.g[0] * centre[i], di = 0, qi = e.yy[0] * centre[i];
-#pragma GCC unroll 32
+        MMME_UNROLL
         for (int k = 1; k <= n; ++k) {
             const float sum = above[k][i] + below[k][i], difference = below[k][i] - above[k][i];
             si += e.g[k] * sum;
@@ -296,7 +344,7 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
     MMME_IVDEP
     for (Index i = 0; i < stride; ++i) {
         float yi = e.y[0] * d[i], xi = 0, yyi = e.g[0] * q[i], xxi = e.xx[0] * s[i], xyi = 0;
-#pragma GCC unroll 32
+        MMME_UNROLL
         for (int k = 1; k <= n; ++k) {
             xi += e.x[k] * (s[i + k] - s[i - k]);
             xxi += e.xx[k] * (s[i + k] + s[i - k]);
@@ -360,75 +408,134 @@ void prepare(const Image& image, int height, int width, const Farneback& p, floa
 // The averaging window: pixels i - radius .. i + radius both ways.
 struct Window {
     int radius, length;
-    bool gaussian, first; // first: OpenCV's box of width 1 always takes in row 0 and column 0
-    float bias;           // of the determinant, in units of unscaled sums
+    int step;                                     // a box sums `step` neighbours, then every step-th of those sums
+    bool gaussian, first;                         // first: OpenCV's box of width 1 always takes in row 0 and column 0
+    float bias;                                   // of the determinant, in units of unscaled sums
+    Index lead() const { return padded(radius); } // floats before a row's first plane
+    Index pitch(int width) const { return padded(width + 2 * radius); } // from a plane to the next
 };
 
 Window window_of(const Farneback& p) {
-    const int radius = p.window / 2;
+    const int radius = p.window / 2, length = 2 * radius + 1;
     const double area = p.gaussian ? 1.0 : static_cast<double>(p.window) * p.window;
-    return {radius, 2 * radius + 1, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(1e-3 * area * area)};
+    int step = 1;
+    for (int s = 2; s * s <= 4 * length; ++s) // fewest additions
+        if (s + length / s + length % s < step + length / step + length % step) step = s;
+    return {radius, length, step, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(1e-3 * area * area)};
 }
 
-// What a band of rows needs: a ring of rows of window sums, their running sum, one row of systems, one of samples.
+// What a band of rows needs: a ring of rows of window sums and their running sum, a row of systems, one of partial
+// sums, one of samples with their weights.
 struct BandMemory {
-    Index sums, systems, floats;
+    Index pitch, sums, systems, partial, samples;
+    Index total(const Window& window) const { return (window.length + 2) * sums + systems + partial + samples; }
 };
 
-BandMemory band_memory(Index stride, const Window& window) {
-    const Index sums = planes * stride;
-    const Index systems = padded(window.radius) + stride + padded(window.length) + lanes;
-    return {sums, systems, (window.length + 1) * sums + sums + planes * systems + sums + 3 * stride};
+BandMemory band_memory(int width, const Window& window) {
+    const Index pitch = window.pitch(width), sums = planes * pitch, over = padded(window.length);
+    return {pitch, sums, window.lead() + sums + 2 * over, sums + over, (planes + 1 + place_rows) * padded(width)};
 }
 
-// R1's polynomials where the flow points, 0 outside; `inside` is 1 or 0. Taps with weight 0 add nothing, so the result
-// of a pixel does not depend on the path its group takes.
-struct Group {
-    alignas(64) float part_x[lanes], part_y[lanes]; // between tap and next tap
-    alignas(64) int dx[lanes], dy[lanes];           // first tap minus pixel
-    alignas(64) float inside[lanes];
+// Where the flow of a row points: the first of two taps relative to the pixel, what part of the way to the second, and
+// whether both are inside the frame (1 or 0). All taps of a group of pixels lie within three columns and three rows, of
+// which `first` are given relative to the pixels, or it is scattered.
+struct Places {
+    float *dx, *dy, *part_x, *part_y, *inside; // (stride)
+    float *first_x, *first_y, *kind;           // (stride / lanes); kind is scattered, or two_by_two plus the others
 };
+enum Kind { two_by_two = 0, three_columns = 1, three_rows = 2, scattered = 4 };
 
-template <int taps> MMME_INLINE void tap_weights(const float* part, const int* d, int base, float (*w)[lanes]) {
-    MMME_IVDEP
-    for (int i = 0; i < lanes; ++i) {
-        const float f = part[i], g = 1.0f - f;
-        const bool next = d[i] > base;
-        w[0][i] = taps == 3 && next ? 0.0f : g;
-        w[1][i] = taps == 3 && next ? g : f;
-        if constexpr (taps == 3) w[2][i] = next ? f : 0.0f;
-    }
+Places places_in(float* memory, Index stride) {
+    float* groups = memory + 5 * stride;
+    const Index n = stride / lanes;
+    return {memory, memory + stride, memory + 2 * stride, memory + 3 * stride, memory + 4 * stride,
+            groups, groups + n,      groups + 2 * n};
 }
 
-template <int columns, int rows>
-void sample_near(const Group& group, const float* const* from, Index stride, int base_x, int base_y, float* to) {
-    alignas(64) float wx[columns][lanes], wy[rows][lanes];
-    tap_weights<columns>(group.part_x, group.dx, base_x, wx);
-    tap_weights<rows>(group.part_y, group.dy, base_y, wy);
-    for (int c = 0; c < planes; ++c) {
-        const float* MMME_RESTRICT r0 = from[0] + c * stride;
-        const float* MMME_RESTRICT r1 = from[1] + c * stride;
-        const float* MMME_RESTRICT r2 = from[rows - 1] + c * stride;
-        float* MMME_RESTRICT out = to + c * stride;
+void locate_row(const float* to_u, const float* to_v, const Level& level, int y, const Places& places) {
+    constexpr float limit = 65536.0f; // pixels; further than any frame
+    const auto within = [](float d) { return std::fabs(d) < limit ? d : limit; };
+    const float row = static_cast<float>(y), right = static_cast<float>(level.width - 1),
+                bottom = static_cast<float>(level.height - 1);
+    for (int x = 0; x < level.width; x += lanes) {
+        const float* MMME_RESTRICT u = to_u + x;
+        const float* MMME_RESTRICT v = to_v + x;
+        float* MMME_RESTRICT dx = places.dx + x;
+        float* MMME_RESTRICT dy = places.dy + x;
+        float* MMME_RESTRICT part_x = places.part_x + x;
+        float* MMME_RESTRICT part_y = places.part_y + x;
+        float* MMME_RESTRICT inside = places.inside + x;
+        const float base_x = std::floor(static_cast<float>(x) + within(u[0])) - static_cast<float>(x);
+        const float base_y = std::floor(row + within(v[0])) - row;
+        // Compared with the first pixel's, is a first tap nearer by a pixel, farther by one, or elsewhere?
+        enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, elsewhere = 16 };
+        int seen = 0;
         MMME_IVDEP
         for (int i = 0; i < lanes; ++i) {
-            const auto along = [&](const float* r) {
-                const float two = mul_add(wx[1][i], r[i + 1], wx[0][i] * r[i]);
-                return columns == 3 ? mul_add(wx[columns - 1][i], r[i + 2], two) : two;
-            };
-            float value = mul_add(wy[1][i], along(r1), wy[0][i] * along(r0));
-            if constexpr (rows == 3) value = mul_add(wy[2][i], along(r2), value);
-            out[i] = group.inside[i] > 0 ? value : 0.0f;
+            const float at = static_cast<float>(x + i);
+            const float px = at + within(u[i]), py = row + within(v[i]);
+            const float fx = std::floor(px), fy = std::floor(py);
+            part_x[i] = px - fx;
+            part_y[i] = py - fy;
+            dx[i] = fx - at;
+            dy[i] = fy - row;
+            inside[i] = (fx >= 0.0f) & (fx < right) & (fy >= 0.0f) & (fy < bottom) ? 1.0f : 0.0f;
+            const float tx = fx - at - base_x, ty = fy - row - base_y;
+            seen |= (tx < 0 ? less_x : 0) | (tx > 0 ? more_x : 0) | (ty < 0 ? less_y : 0) | (ty > 0 ? more_y : 0);
+            seen |= std::fabs(tx) > 1.0f ? elsewhere : 0;
+            seen |= std::fabs(ty) > 1.0f ? elsewhere : 0;
         }
+        constexpr int both_x = less_x | more_x, both_y = less_y | more_y;
+        const bool apart = (seen & elsewhere) || (seen & both_x) == both_x || (seen & both_y) == both_y;
+        places.first_x[x / lanes] = base_x - static_cast<float>(seen & less_x);
+        places.first_y[x / lanes] = base_y - static_cast<float>((seen & less_y) / less_y);
+        const int near = (seen & both_x ? three_columns : 0) + (seen & both_y ? three_rows : 0);
+        places.kind[x / lanes] = static_cast<float>(apart ? scattered : near);
     }
 }
 
-void sample_far(const Group& group, const float* from, const Level& level, int x, int y, float* to) {
+// The next frame's polynomials where the flow points, 0 outside, for a run of pixels whose taps are neighbours as they
+// are. Taps with weight 0 add nothing: the result of a pixel does not depend on the kind of its group.
+template <int columns, int rows>
+MMME_NOINLINE void sample_near(const float* MMME_RESTRICT from, const float* MMME_RESTRICT middle,
+                               const float* MMME_RESTRICT bottom, Index stride, const Places& places, int x, int count,
+                               float* MMME_RESTRICT to) {
+    const float* MMME_RESTRICT dx = places.dx + x;
+    const float* MMME_RESTRICT dy = places.dy + x;
+    const float* MMME_RESTRICT part_x = places.part_x + x;
+    const float* MMME_RESTRICT part_y = places.part_y + x;
+    const float* MMME_RESTRICT in = places.inside + x;
+    const float first_x = places.first_x[x / lanes], first_y = places.first_y[x / lanes];
+    MMME_IVDEP
+    for (int i = 0; i < count; ++i) {
+        const float f = part_x[i], g = 1.0f - f, fy = part_y[i], gy = 1.0f - fy;
+        const bool next = columns == 3 && dx[i] > first_x, below = rows == 3 && dy[i] > first_y;
+        const float w0 = next ? 0.0f : g, w1 = next ? g : f, w2 = next ? f : 0.0f;
+        const float v0 = below ? 0.0f : gy, v1 = below ? gy : fy, v2 = below ? fy : 0.0f;
+        const float inside = in[i];
+        const auto plane = [&](Index c) {
+            const auto along = [&](const float* MMME_RESTRICT r) {
+                const float two = mul_add(w1, r[c + i + 1], w0 * r[c + i]);
+                return columns == 3 ? mul_add(w2, r[c + i + 2], two) : two;
+            };
+            const float two = mul_add(v1, along(middle), v0 * along(from));
+            return (rows == 3 ? mul_add(v2, along(bottom), two) : two) * inside;
+        };
+        to[i] = plane(0);
+        to[stride + i] = plane(stride);
+        to[2 * stride + i] = plane(2 * stride);
+        to[3 * stride + i] = plane(3 * stride);
+        to[4 * stride + i] = plane(4 * stride);
+    }
+}
+
+void sample_far(const float* from, const Level& level, const Places& places, int x, int y, float* to) {
     const Index stride = level.stride, next = planes * stride;
-    for (int i = 0; i < lanes; ++i) {
-        const bool inside = group.inside[i] > 0;
-        const float* p = from + (inside ? (y + group.dy[i]) * next + (x + i + group.dx[i]) : 0);
-        const float f = group.part_x[i], g = 1.0f - f, fy = group.part_y[i], gy = 1.0f - fy;
+    for (int i = x; i < x + lanes; ++i) {
+        const bool inside = places.inside[i] > 0;
+        const Index dx = static_cast<Index>(places.dx[i]), dy = static_cast<Index>(places.dy[i]);
+        const float* p = from + (inside ? (y + dy) * next + i + dx : 0);
+        const float f = places.part_x[i], g = 1.0f - f, fy = places.part_y[i], gy = 1.0f - fy;
         for (int c = 0; c < planes; ++c, p += stride) {
             const float top = mul_add(f, p[1], g * p[0]), bottom = mul_add(f, p[next + 1], g * p[next]);
             to[c * stride + i] = inside ? mul_add(fy, bottom, gy * top) : 0.0f;
@@ -436,50 +543,31 @@ void sample_far(const Group& group, const float* from, const Level& level, int x
     }
 }
 
-void sample_row(const float* coefficients, const float* u, const float* v, const Level& level, int y, float* to,
-                float* inside) {
-    constexpr float limit = 65536.0f; // pixels; further than any frame
-    Group group;
-    for (int x = 0; x < level.width; x += lanes) {
-        // Of the distances between a pixel and its first tap: are some one less than the first pixel's, one more,
-        // other?
-        enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, other = 16 };
-        int seen = 0;
-        MMME_IVDEP
-        for (int i = 0; i < lanes; ++i) {
-            float du = u[x + i], dv = v[x + i];
-            du = du > -limit ? du : -limit, dv = dv > -limit ? dv : -limit;
-            du = du < limit ? du : limit, dv = dv < limit ? dv : limit;
-            const float px = static_cast<float>(x + i) + du, py = static_cast<float>(y) + dv;
-            const float fx = std::floor(px), fy = std::floor(py);
-            const int ix = static_cast<int>(fx), iy = static_cast<int>(fy);
-            group.part_x[i] = px - fx;
-            group.part_y[i] = py - fy;
-            group.dx[i] = ix - (x + i);
-            group.dy[i] = iy - y;
-            const bool in = (ix >= 0) & (ix < level.width - 1) & (iy >= 0) & (iy < level.height - 1);
-            inside[x + i] = group.inside[i] = in ? 1.0f : 0.0f;
-        }
-        MMME_IVDEP
-        for (int i = 0; i < lanes; ++i) {
-            const int tx = group.dx[i] - group.dx[0], ty = group.dy[i] - group.dy[0];
-            seen |= (tx < 0 ? less_x : 0) | (tx > 0 ? more_x : 0) | (ty < 0 ? less_y : 0) | (ty > 0 ? more_y : 0) |
-                    ((tx < -1) | (tx > 1) | (ty < -1) | (ty > 1) ? other : 0);
-        }
-        constexpr int both_x = less_x | more_x, both_y = less_y | more_y;
-        if ((seen & other) || (seen & both_x) == both_x || (seen & both_y) == both_y) {
-            sample_far(group, coefficients, level, x, y, to + x);
+void sample_row(const float* coefficients, const Level& level, int y, const Places& places, float* to) {
+    const int groups = static_cast<int>(level.stride / lanes);
+    for (int begin = 0, end; begin < groups; begin = end) {
+        const float first_x = places.first_x[begin], first_y = places.first_y[begin], kind = places.kind[begin];
+        end = begin + 1;
+        if (kind == scattered) {
+            sample_far(coefficients, level, places, begin * lanes, y, to);
             continue;
         }
-        const int base_x = group.dx[0] - (seen & less_x ? 1 : 0), base_y = group.dy[0] - (seen & less_y ? 1 : 0);
-        // Where no pixel of the group is inside, any place will do.
-        const int column = clamp(x + base_x, -lanes - 2, level.width);
-        const float* from[3];
-        for (int i = 0; i < 3; ++i)
-            from[i] = coefficients + planes * level.stride * clamp(y + base_y + i, 0, level.height - 1) + column;
-        const auto sample = seen & both_x ? (seen & both_y ? sample_near<3, 3> : sample_near<3, 2>)
-                                          : (seen & both_y ? sample_near<2, 3> : sample_near<2, 2>);
-        sample(group, from, level.stride, base_x, base_y, to + x);
+        // A group far outside is sampled anywhere, by itself: no run of taps leaves the frame by more than a group.
+        const int x = begin * lanes, shift = static_cast<int>(first_x),
+                  column = clamp(x + shift, -lanes - 2, level.width);
+        while (end < groups && column == x + shift && end * lanes + shift <= level.width && places.kind[end] == kind &&
+               places.first_x[end] == first_x && places.first_y[end] == first_y)
+            ++end;
+        const int count = (end - begin) * lanes;
+        const auto row = [&](int i) {
+            const int at = clamp(y + static_cast<int>(first_y) + i, 0, level.height - 1);
+            return coefficients + planes * level.stride * at + column;
+        };
+        const auto sample = kind == three_columns ? sample_near<3, 2>
+                            : kind == three_rows  ? sample_near<2, 3>
+                            : kind == two_by_two  ? sample_near<2, 2>
+                                                  : sample_near<3, 3>;
+        sample(row(0), row(1), row(2), level.stride, places, x, count, to + x);
     }
 }
 
@@ -525,40 +613,35 @@ void systems_row(const float* prev, const float* next, const float* inside, cons
     }
 }
 
-// out[x] = row[x] + ... + row[x + length - 1], by sums of 2, 4, 8... neighbours, which replace row: nothing is ever
-// subtracted, so the sum is as good as its terms.
-void box_row(float* row, Index extent, Index count, const Window& window, float* MMME_RESTRICT out) {
-    const int length = window.length;
-    const float first = window.first ? row[0] : 0.0f;
-    int done = 0;
-    for (int size = 1;; size *= 2) {
-        if (length & size) {
-            const float* MMME_RESTRICT from = row + done;
-            if (done == 0) {
-                MMME_IVDEP
-                for (Index x = 0; x < count; ++x) out[x] = first + from[x];
-            } else {
-                MMME_IVDEP
-                for (Index x = 0; x < count; ++x) out[x] += from[x];
-            }
-            done += size;
-        }
-        if (done == length) return;
-        MMME_IVDEP
-        for (Index x = 0; x < extent - size; ++x) row[x] += row[x + size];
+// The window's sums along a row of all five planes at once; what runs over a plane's end lands in the padding.
+void window_row(float* systems, const Window& window, const float* kernel, int width, const BandMemory& sizes,
+                float* partial, float* out) {
+    float* row = systems + window.lead();
+    for (int c = 0; c < planes; ++c) extend(row + c * sizes.pitch, width, window.radius, window.radius);
+    const float* from = row - window.radius;
+    const auto next = [&](int t) { return from + t; };
+    if (window.gaussian || window.step == 1) {
+        weighted_sum(out, sizes.sums, window.length, kernel, next);
+        if (window.first)
+            for (Index i = 0; i < sizes.sums; ++i) out[i] += from[i / sizes.pitch * sizes.pitch];
+        return;
     }
+    const int steps = window.length / window.step, rest = steps * window.step;
+    weighted_sum(partial, sizes.sums + window.length, window.step, kernel, next);
+    weighted_sum(out, sizes.sums, steps, kernel, [&](int t) { return partial + t * window.step; });
+    weighted_sum(out, sizes.sums, window.length - rest, kernel, [&](int t) { return from + rest + t; }, true);
 }
 
 // The flow of one row, from the sum of two rows of window sums.
-void solve_row(const float* first, const float* second, float bias, Index stride, int width, float* to_u, float* to_v) {
+void solve_row(const float* first, const float* second, float bias, Index pitch, int width, float* to_u, float* to_v) {
     const float* MMME_RESTRICT a = first;
     const float* MMME_RESTRICT b = second;
     float* MMME_RESTRICT u = to_u;
     float* MMME_RESTRICT v = to_v;
     MMME_IVDEP
     for (int x = 0; x < width; ++x) {
-        const float g11 = a[x] + b[x], g12 = a[stride + x] + b[stride + x], g22 = a[2 * stride + x] + b[2 * stride + x];
-        const float h1 = a[3 * stride + x] + b[3 * stride + x], h2 = a[4 * stride + x] + b[4 * stride + x];
+        const float g11 = a[x] + b[x], g12 = a[pitch + x] + b[pitch + x], g22 = a[2 * pitch + x] + b[2 * pitch + x];
+        const float h1 = a[3 * pitch + x] + b[3 * pitch + x], h2 = a[4 * pitch + x] + b[4 * pitch + x];
         const float inverse = 1.0f / (g11 * g22 - g12 * g12 + bias);
         u[x] = (g11 * h2 - g12 * h1) * inverse;
         v[x] = (g22 * h1 - g12 * h2) * inverse;
@@ -572,7 +655,7 @@ struct Iteration {
     float* result;            // interleaved, when not null
     const Level& level;
     const Window& window;
-    const float* kernel; // of a Gaussian window
+    const float* kernel; // the window's weights
 };
 
 // One iteration for rows begin..end. A box sums rows by van Herk's scheme: blocks of the window's length, at the same
@@ -582,31 +665,25 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
     const Level& level = it.level;
     const Window& window = it.window;
     const Index stride = level.stride;
-    const BandMemory sizes = band_memory(stride, window);
+    const BandMemory sizes = band_memory(level.width, window);
     float* ring = memory; // and one row more, all 0: what is left of a block after its last row
     float* running = ring + (window.length + 1) * sizes.sums;
     float* systems = running + sizes.sums;
-    float* samples = systems + planes * sizes.systems;
-    float* inside = samples + sizes.sums;
-    float* weights = inside + stride;
+    float* partial = systems + sizes.systems;
+    float* samples = partial + sizes.partial;
+    float* weights = samples + planes * stride;
+    const Places places = places_in(weights + stride, stride);
     const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.sums; };
     const auto sum_row = [&](int row, float* sums) {
         const float* u = it.from + 2 * stride * row;
-        sample_row(it.next, u, u + stride, level, row, samples, inside);
+        locate_row(u, u + stride, level, row, places);
+        sample_row(it.next, level, row, places, samples);
         edge_weights(level, row, weights);
-        float* first = systems + padded(window.radius);
-        systems_row(it.prev + planes * stride * row, samples, inside, weights, u, u + stride, stride, sizes.systems,
-                    level.width, first);
-        for (int c = 0; c < planes; ++c) {
-            float* from = first + c * sizes.systems;
-            extend(from, level.width, window.radius, stride - level.width + window.length);
-            if (window.gaussian)
-                weighted_sum(sums + c * stride, stride, window.length, it.kernel,
-                             [&](int t) { return from - window.radius + t; });
-            else
-                box_row(from - window.radius, stride + window.length, stride, window, sums + c * stride);
-        }
+        systems_row(it.prev + planes * stride * row, samples, places.inside, weights, u, u + stride, stride,
+                    sizes.pitch, level.width, systems + window.lead());
+        window_row(systems, window, it.kernel, level.width, sizes, partial, sums);
     };
+    fill(systems, sizes.systems, 0.0f);
     if (window.first)
         sum_row(0, slot(1));
     else
@@ -636,8 +713,8 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
             const int y = r - window.radius;
             float* u = it.result ? samples : it.to + 2 * stride * y;
             float* v = u + stride;
-            solve_row(slot(window.gaussian ? window.length : place + 1), running, window.bias, stride, level.width, u,
-                      v);
+            solve_row(slot(window.gaussian ? window.length : place + 1), running, window.bias, sizes.pitch, level.width,
+                      u, v);
             if (it.result) {
                 float* MMME_RESTRICT out = it.result + static_cast<Index>(2) * level.width * y;
                 for (int x = 0; x < level.width; ++x) {
@@ -730,8 +807,7 @@ struct SolveMemory {
 
 SolveMemory solve_memory(int height, int width, const Farneback& p) {
     const Window window = window_of(p);
-    const Index stride = padded(width), band = band_memory(stride, window).floats;
-    return {2 * stride * height, padded(window.length), band};
+    return {2 * padded(width) * height, padded(window.length), band_memory(width, window).total(window)};
 }
 
 void solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
@@ -742,8 +818,10 @@ void solve(const float* prev, const float* curr, float* flow, bool use_initial, 
     float* kernel = to + memory.flow;
     float* bands = kernel + memory.kernel;
     const Window window = window_of(p);
-    if (window.gaussian && window.radius > 0) gaussian(kernel, window.radius, window.radius * 0.3);
-    if (window.gaussian && window.radius == 0) kernel[0] = 1.0f;
+    if (window.gaussian && window.radius > 0)
+        gaussian(kernel, window.radius, window.radius * 0.3);
+    else
+        fill(kernel, window.length, 1.0f);
     const int top = top_level(height, width, p);
     Level coarse{};
     for (int k = top; k >= 0; --k) {

@@ -12,7 +12,7 @@ namespace mmme::MMME_ISA {
 namespace {
 
 constexpr int lanes = 16;  // floats in the longest vector: rows begin and end on a multiple
-constexpr int border = 3;  // of zeros around an image that is warped: what its 4x4 taps may touch
+constexpr int border = 4;  // of zeros around an image that is warped: what its 4x4 taps may touch
 constexpr int chunk = 128; // columns whose intermediate values stay on the stack
 
 constexpr int padded(int n) {
@@ -93,7 +93,7 @@ enum Field { p11, p12, p21, p22, ix, iy, rho, inverse, fields };
 
 struct State {
     Level at;
-    float *u[2], *field, *inside, *errors, *open;
+    float *u[2], *field, *inside, *changes, *open;
 
     static std::size_t flow_size(const Level& at) {
         return static_cast<std::size_t>(at.height) * flow_planes * at.pitch;
@@ -108,8 +108,8 @@ struct State {
         u[1] = u[0] + flow_size(at);
         field = u[1] + flow_size(at);
         inside = field + field_size(at);
-        errors = inside + at.pitch;
-        open = errors + padded(at.height);
+        changes = inside + at.pitch;
+        open = changes + padded(at.height);
     }
     float* flow(int which, int plane, int y) const { return u[which] + (y * flow_planes + plane) * at.pitch + lanes; }
     // Row -1 is zero: the dual variables above the image.
@@ -158,14 +158,14 @@ void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin,
             std::int32_t column[chunk], line[chunk];
             MMME_IVDEP
             for (int i = 0; i < count; ++i) {
-                const float x = clamp(static_cast<float>(x0 + i) + u[i], -2.0f, static_cast<float>(width));
+                const float x = clamp(static_cast<float>(x0 + i) + u[i], -2.0f, static_cast<float>(width + 1));
                 const float fx = std::floor(x);
                 cubic(x - fx, &wx[0][i], &wx[1][i], &wx[2][i], &wx[3][i]);
                 column[i] = static_cast<std::int32_t>(fx);
             }
             MMME_IVDEP
             for (int i = 0; i < count; ++i) {
-                const float at = clamp(static_cast<float>(y) + v[i], -2.0f, static_cast<float>(height));
+                const float at = clamp(static_cast<float>(y) + v[i], -2.0f, static_cast<float>(height + 1));
                 const float fy = std::floor(at);
                 cubic(at - fy, &wy[0][i], &wy[1][i], &wy[2][i], &wy[3][i]);
                 line[i] = static_cast<std::int32_t>(fy);
@@ -206,7 +206,7 @@ struct Steps {
 // One sweep in x of an inner iteration. `primal` updates the flow of row y: thresholding of the data term, plus theta
 // times the divergence of p; it returns the sum of squared changes. `dual` updates p of the row above from the flow
 // there and in `below`; fused, because by then both rows of flow are new and the primal step has used the old p.
-template <bool primal, bool dual> MMME_INLINE float sweep(const State& s, const Steps& steps, int y, int y_below) {
+template <bool primal, bool dual> float sweep(const State& s, const Steps& steps, int y, int y_below) {
     const int n = padded(s.at.width);
     const float* MMME_RESTRICT gx = s.row(ix, y);
     const float* MMME_RESTRICT gy = s.row(iy, y);
@@ -256,22 +256,58 @@ template <bool primal, bool dual> MMME_INLINE float sweep(const State& s, const 
     return error;
 }
 
-// One inner iteration. A band leaves p of its last row until the band below has both used it and updated its own flow.
-double iterate(const State& s, const Steps& steps, const Rows& rows) {
+// Row y of one iteration, 0 <= y <= height; the last one is the dual step alone.
+MMME_INLINE float advance(const State& s, const Steps& steps, int y) {
+    if (y == 0) return sweep<true, false>(s, steps, 0, 0);
+    if (y == s.at.height) return sweep<false, true>(s, steps, y, y - 1);
+    return sweep<true, true>(s, steps, y, y);
+}
+
+// Inner iterations until one changes the flow by no more than `enough`, at most `limit`; returns the last change.
+//
+// Several are in flight at a time, each two rows or more behind the one before, so that a row is still in the cache
+// when the next needs it. An iteration may begin as soon as the one before has surely not been the last: the change, a
+// sum of squares row by row, has passed `enough`.
+double iterate(const State& s, const Steps& steps, double enough, int limit) {
+    constexpr int depth = 4;
+    struct {
+        int row;
+        double change;
+    } flights[depth];
+    const int height = s.at.height;
+    for (int oldest = 0, next = 0;;) {
+        const bool room = next < limit && next - oldest < depth;
+        if (room && (next == oldest || flights[(next - 1) % depth].change > enough)) flights[next++ % depth] = {0, 0.0};
+        for (int i = oldest; i < next; ++i) {
+            auto& flight = flights[i % depth];
+            const int needed = flight.row + 2 < height + 1 ? flight.row + 2 : height + 1;
+            if (i > oldest && flights[(i - 1) % depth].row < needed) break;
+            flight.change += advance(s, steps, flight.row++);
+        }
+        if (flights[oldest % depth].row > height) {
+            const double change = flights[oldest++ % depth].change;
+            if (!(change > enough) || oldest == limit) return change;
+        }
+    }
+}
+
+// One inner iteration in bands, with the same result. A band leaves p of its last row until the band below has both
+// used it and updated its own flow.
+double iterate_in_bands(const State& s, const Steps& steps, const Rows& rows) {
     rows(s.at.height, [&](int begin, int end) {
-        s.errors[begin] = sweep<true, false>(s, steps, begin, begin);
+        s.changes[begin] = sweep<true, false>(s, steps, begin, begin);
         for (int y = begin + 1; y < end; ++y) {
-            s.errors[y] = sweep<true, true>(s, steps, y, y);
+            s.changes[y] = sweep<true, true>(s, steps, y, y);
             s.open[y - 1] = 0.0f;
         }
         s.open[end - 1] = 1.0f;
     });
-    double error = 0.0;
+    double change = 0.0;
     for (int y = 0; y < s.at.height; ++y) {
-        error += s.errors[y];
+        change += s.changes[y];
         if (s.open[y] != 0.0f) sweep<false, true>(s, steps, y + 1, y + 1 < s.at.height ? y + 1 : y);
     }
-    return error;
+    return change;
 }
 
 MMME_INLINE float min_of(float a, float b) {
@@ -390,8 +426,8 @@ void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL
     const double enough = static_cast<float>(p.epsilon * p.epsilon * (static_cast<double>(at.height) * at.width));
     for (int i = 0; i < p.warps; ++i) {
         rows(at.height, [&](int begin, int end) { warp(s, prev, curr, begin, end); });
-        double error = FLT_MAX;
-        for (int outer = 0; error > enough && outer < p.outer_iterations; ++outer) {
+        double change = FLT_MAX;
+        for (int outer = 0; change > enough && outer < p.outer_iterations; ++outer) {
             if (p.median > 1) {
                 rows(at.height, [&](int begin, int end) {
                     for (int plane = 0; plane < flow_planes; ++plane)
@@ -399,7 +435,11 @@ void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL
                 });
                 s.swap_flow();
             }
-            for (int inner = 0; error > enough && inner < p.inner_iterations; ++inner) error = iterate(s, steps, rows);
+            if (rows.threads <= 1)
+                change = iterate(s, steps, enough, p.inner_iterations);
+            else
+                for (int inner = 0; change > enough && inner < p.inner_iterations; ++inner)
+                    change = iterate_in_bands(s, steps, rows);
         }
     }
 }

@@ -1,17 +1,27 @@
 """Micro-expression spotting and EEG band power, from film and recordings on disk, fast."""
 
-from mmme_fast._backend import backends, get_num_threads, set_num_threads, sys_info, use_backend
-from mmme_fast.flow import farneback, tvl1
-from mmme_fast.strain import optical_strain
-
 __version__ = "0.1.0"
 
+from mmme_fast._backend import backends, get_num_threads, set_num_threads, sys_info, use_backend
+from mmme_fast.flow import farneback, tvl1
+from mmme_fast.frames import Frames, open_frames
+from mmme_fast.pipeline import spot
+from mmme_fast.results import Interval, Spotting
+from mmme_fast.spotting import sliding_window
+from mmme_fast.strain import optical_strain
+
 __all__ = [
+    "Frames",
+    "Interval",
+    "Spotting",
     "backends",
     "farneback",
     "get_num_threads",
+    "open_frames",
     "optical_strain",
     "set_num_threads",
+    "sliding_window",
+    "spot",
     "sys_info",
     "tvl1",
     "use_backend",

@@ -221,7 +221,7 @@ class _Bank:
         return per_sample
 
 
-def _select(bank: _Bank, answers: _Answers, blocks: Floats) -> list[Found]:
+def _select(bank: _Bank, answers: _Answers, blocks: Floats, valid: NDArray[np.bool_]) -> list[Found]:
     """Take the strongest answer, pass over what it explains, and go on."""
     order = np.argsort(-answers.strength, kind="stable")
     i, t, b = answers.candidates[order].T
@@ -239,7 +239,9 @@ def _select(bank: _Bank, answers: _Answers, blocks: Floats) -> list[Found]:
         left &= ~explained
         left[k] = False
         ends = _boundaries(blocks[:, b[k]], int(t[k]), int(np.ceil(half[k])), pattern[b[k]], bank.method.boundary)
-        if ends is not None and ends[0] > 0 and ends[2] < len(blocks) - 1:
+        if ends is None or ends[0] <= 0 or ends[2] >= len(blocks) - 1:
+            continue
+        if valid[int(ends[0]) : int(ends[2]) + 2, b[k]].all():
             found.append(Found(*ends, float(answers.strength[order[k]]), int(b[k]), pattern))
     return found
 
@@ -368,7 +370,7 @@ def matched(
         seen, known = blocks[: view - first], valid[: view - first]
         answers = bank.answers(seen, known)
         scores.append(answers.score[begin - first : stretch - first].astype(np.float32))
-        for one in _select(bank, answers, seen):
+        for one in _select(bank, answers, seen, known):
             if begin <= one.apex + first < stretch:
                 found.append(replace(one, onset=one.onset + first, apex=one.apex + first, offset=one.offset + first))
 
