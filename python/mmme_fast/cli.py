@@ -276,7 +276,10 @@ def _flow(arguments: argparse.Namespace) -> None:
             if done != len(curr):
                 raise ValueError(f"{frames.source} changed while it was read: {len(curr)} flows became {done}")
 
-        write(out, (len(curr), *frames.shape[1:], 2), flows(), more)
+        try:
+            write(out, (len(curr), *frames.shape[1:], 2), flows(), more)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {out} was not written") from None
     print(f"{len(curr)} flows of {frames.shape[2]}x{frames.shape[1]} pixels: {out}")
 
 
@@ -296,7 +299,7 @@ def _pairs(
     """The frames start to stop - 1 with those `interval` before them, or with the reference."""
     held: NDArray[Any] | None = None
     first = 0
-    with contextlib.closing(frames.chunks(BATCH)) as chunks:  # type: ignore[type-var]
+    with contextlib.closing(frames.chunks(BATCH)) as chunks:
         for chunk in chunks:
             part = chunk[max(start - first, 0) : max(stop - first, 0)]
             first += len(chunk)
@@ -395,10 +398,11 @@ def _demo(arguments: argparse.Namespace) -> None:
         result = spot(out / "film.avi", crop="full", out=results, progress=progress)
     _print_intervals(result.intervals)
     expressions = [event for event in film.truth if event.type != "blink"]
+    blinks = [event for event in film.truth if event.type == "blink"]
     hits = _hits(expressions, result.intervals)
     print(
-        f"found {hits} of {len(expressions)} expressions and {_hits(film.truth, result.blinks)} of "
-        f"{len(film.truth) - len(expressions)} blinks; {len(result.intervals) - hits} false hits; "
+        f"found {hits} of {len(expressions)} expressions and {_hits(blinks, result.blinks)} of "
+        f"{len(blinks)} blinks; {len(result.intervals) - hits} false hits; "
         f"{result.meta['frames_per_second']:g} frames/s"
     )
     try:

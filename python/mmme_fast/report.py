@@ -20,7 +20,7 @@ from mmme_fast.spotting import block_means
 from mmme_fast.strain import optical_strain
 
 if TYPE_CHECKING:
-    from mmme_fast.pipeline import Interval, Spotting
+    from mmme_fast.results import Interval, Spotting
 
 logger = logging.getLogger("mmme_fast")
 
