@@ -80,10 +80,10 @@ def test_lost_samples_hide_what_they_touch() -> None:
     assert [round(f.apex / RATE) for f in found] == [12]
 
 
-@pytest.mark.parametrize("cut", [1, 7, 500, 10_000])
+@pytest.mark.parametrize("cut", [37, 500])
 def test_chunks_do_not_change_the_result(cut: int) -> None:
-    events = [(float(s), 0.35, SMILE) for s in range(4, 118, 9)]
-    blocks = signals(120, events)
+    events = [(float(s), 0.35, SMILE) for s in range(4, 74, 9)]
+    blocks = signals(76, events)
     valid = np.ones(blocks.shape[:2], bool)
 
     def stream() -> Iterator[tuple[NDArray, NDArray]]:

@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from mmme_fast._backend import backends, get_num_threads, set_num_threads, sys_info, use_backend
+from mmme_fast.eeg import Recording, band_power, open_recording, stream_band_power
 from mmme_fast.flow import farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
 from mmme_fast.pipeline import spot
@@ -13,15 +14,19 @@ from mmme_fast.strain import optical_strain
 __all__ = [
     "Frames",
     "Interval",
+    "Recording",
     "Spotting",
     "backends",
+    "band_power",
     "farneback",
     "get_num_threads",
     "open_frames",
+    "open_recording",
     "optical_strain",
     "set_num_threads",
     "sliding_window",
     "spot",
+    "stream_band_power",
     "sys_info",
     "tvl1",
     "use_backend",

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmme_fast._arrays import channels, number, one_of, whole
 from mmme_fast._backend import active_backend, kernels, resolve_threads
+from mmme_fast._files import written
 
 logger = logging.getLogger("mmme_fast")
 
@@ -691,10 +692,10 @@ class BandPowerStream:
                 interrupted = True
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as file:
+        with written(path) as file:
             write(file, self, chunks())
         meta = self._meta(done) | {"seconds": time.perf_counter() - began}
-        with _replacing(path.with_suffix(".json")) as file:
+        with written(path.with_suffix(".json")) as file:
             file.write(json.dumps(meta, indent=1).encode())
         if interrupted:
             raise KeyboardInterrupt(f"interrupted; {done} of {len(self)} windows are in {path}")
@@ -827,15 +828,3 @@ _WRITERS: dict[str, Callable[[IO[bytes], BandPowerStream, Chunks], None]] = {
     ".csv": _write_csv,
     ".parquet": _write_parquet,
 }
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes its place at `path` only when it is complete."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

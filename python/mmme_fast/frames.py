@@ -15,15 +15,19 @@ import queue
 import re
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from datetime import datetime
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mmme_fast import _arrays
+from mmme_fast._arrays import MIN_SIZE
 
 __all__ = ["Frames", "open_frames"]
 
@@ -33,7 +37,6 @@ Grey = Literal["luma", "bgr2gray"]
 
 _log = logging.getLogger("mmme_fast")
 
-_MIN_SIDE = 8
 _DECODERS = {".bmp": "bmp", ".jpeg": "mjpeg", ".jpg": "mjpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff"}
 # The decoders of still images would rather show half a picture than fail; a measurement needs the failure.
 _STRICT = {"err_detect": "explode+crccheck"}
@@ -98,12 +101,9 @@ def open_frames(
     ``Year-Month-Day-Hour-Minute-Second-Millisecond-Code-Marker`` where all files of a folder have it (then in order of
     time, from 0). Other folders, stacks and arrays have no times unless `fps` gives them.
     """
-    if grey not in ("luma", "bgr2gray"):
-        raise ValueError(f'grey must be "luma" or "bgr2gray", got {grey!r}')
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"fps must be finite and above 0, got {fps}")
-    if size is not None and operator.index(size) < _MIN_SIDE:
-        raise ValueError(f"size must be at least {_MIN_SIDE}, got {size}")
+    _arrays.one_of(grey, "grey", ("luma", "bgr2gray"))
+    size = None if size is None else _arrays.whole(size, "size", low=MIN_SIZE)
+    fps = None if fps is None else _arrays.number(fps, "fps", low=0, open_low=True)
     return Frames(_open(source, grey), crop, size, fps)
 
 
@@ -123,7 +123,8 @@ class Frames:
     n_frames : int or None
         Frames that it does hold, known when a pass has reached the end.
     complete : bool or None
-        False when the film broke off or holds fewer frames than the number it states; None before the end of a pass.
+        False when the film broke off, holds fewer frames than the number it states, or ends clearly (two frames and
+        2 %) before the duration it states; None before the end of a pass.
     warnings : list of str
         What is wrong with the source: broken off, frames missing, gaps, a variable rate. Also in the log, once.
     grey : str
@@ -143,22 +144,22 @@ class Frames:
         self.warnings: list[str] = []
         self.n_frames: int | None = None
         self.complete: bool | None = None
-        self.fps = source.rate if fps is None else float(fps)
+        self.fps = source.rate if fps is None else fps
         self._fps_given = fps is not None
         self._times = np.empty((2, 0))  # those of timestamps, and those that the source states
         self._known = 0
         self._filled = 0
 
         first = self._first_two()
-        self.grey = source.grey
+        self.grey = first.grey
         self.declared = source.declared
-        self.crop: Box = self._find_face() if crop == "auto" else _checked_crop(crop, first.shape)
+        self.crop: Box = self._find_face() if crop == "auto" else _checked_crop(crop, first.full)
         width, height = self.crop[2:]
         scale = 1.0 if size is None else size / max(width, height)
         self._size = (round(height * scale), round(width * scale))
-        if min(self._size) < _MIN_SIDE:
+        if min(self._size) < MIN_SIZE:
             raise ValueError(
-                f"size must leave at least {_MIN_SIDE} pixels per side, got size={size} for a crop of {width}x{height}"
+                f"size must leave at least {MIN_SIZE} pixels per side, got size={size} for a crop of {width}x{height}"
             )
         self._resize = _Resize((height, width), self._size)
         if fps is not None and source.rate is not None and abs(fps / source.rate - 1) > 0.01:
@@ -195,7 +196,8 @@ class Frames:
 
         Yields
         ------
-        (m, y, x) array of `dtype`, C-contiguous, new for each chunk. Its times are ``timestamps[-m:]``.
+        (m, y, x) array of `dtype`, C-contiguous, new for each chunk. When it begins with frame i,
+        its times are ``timestamps[i : i + m]``.
 
         Raises
         ------
@@ -203,10 +205,8 @@ class Frames:
             A frame differs in size or dtype from the first one, or holds NaN or infinity; after the chunks of all
             frames before it.
         """
-        if operator.index(n) < 1:
-            raise ValueError(f"n must be at least 1, got {n}")
-        if not 0 <= operator.index(overlap) < n:
-            raise ValueError(f"overlap must be at least 0 and below n = {n}, got {overlap}")
+        n = _arrays.whole(n, "n", low=1)
+        overlap = _arrays.whole(overlap, "overlap", low=0, high=n - 1)
         return self._pass(n, overlap)
 
     def _pass(self, n: int, overlap: int) -> Generator[Array, None, None]:
@@ -248,15 +248,15 @@ class Frames:
         pictures = self._source.read(self.crop)
         while not stop.is_set():
             try:
-                time, picture = next(pictures)
-                self._check(picture, self.crop[3], self.crop[2])
+                picture = next(pictures)
+                self._check(picture)
             except StopIteration:
                 break
             except Exception as error:
                 failure = error
                 break
-            chunk[filled] = self._resize(picture)
-            times.append(time)
+            chunk[filled] = self._resize(picture.pixels)
+            times.append(picture.time)
             filled += 1
             if filled == n:
                 full, chunk = chunk, np.empty_like(chunk)
@@ -268,41 +268,42 @@ class Frames:
         if failure is not None:
             raise failure
 
-    def _check(self, picture: Array, height: int, width: int) -> None:
-        if picture.shape != (height, width) or picture.dtype != self.dtype:
+    def _check(self, picture: _Picture) -> None:
+        if picture.full != self._full or picture.pixels.dtype != self.dtype:
             raise ValueError(
-                f"all frames of {self.source} must be alike: {self._source.where} is "
-                f"{picture.shape[1]}x{picture.shape[0]} {picture.dtype}, the first is {width}x{height} {self.dtype}"
+                f"all frames of {self.source} must be alike: {picture.name} is {picture.full[1]}x{picture.full[0]} "
+                f"{picture.pixels.dtype}, the first is {self._full[1]}x{self._full[0]} {self.dtype}"
             )
-        if picture.dtype.kind == "f" and not np.isfinite(picture).all():
-            raise ValueError(f"{self.source} must be finite, got NaN or infinity in {self._source.where}")
+        if self.dtype.kind == "f" and not np.isfinite(picture.pixels).all():
+            raise ValueError(f"{self.source} must be finite, got NaN or infinity in {picture.name}")
 
-    def _first_two(self) -> Array:
+    def _first_two(self) -> _Picture:
         """The first frame, whole, of a source that is known to hold at least two."""
-        found: list[Array] = []
+        found: list[_Picture] = []
         reason = ""
         try:
-            found.extend(picture for _, picture in islice(self._source.read(None), 2))
+            found.extend(islice(self._source.read(None), 2))
         except _BreakOff as error:
             reason = f": {error}"
         if len(found) < 2:
             raise ValueError(f"{self.source} must hold at least 2 frames, got {len(found)}{reason}")
-        first = found[0]
-        if min(first.shape) < _MIN_SIDE:
+        height, width = found[0].full
+        if min(height, width) < MIN_SIZE:
             raise ValueError(
-                f"frames of {self.source} must be at least {_MIN_SIDE}x{_MIN_SIDE} pixels, "
-                f"got {first.shape[1]}x{first.shape[0]}"
+                f"frames of {self.source} must be at least {MIN_SIZE}x{MIN_SIZE} pixels, got {width}x{height}"
             )
-        self.dtype: np.dtype[Any] = first.dtype
-        self._check(first, *first.shape)
-        return first
+        self.dtype: np.dtype[Any] = found[0].pixels.dtype
+        self._full = found[0].full
+        for picture in found:
+            self._check(picture)
+        return found[0]
 
     def _find_face(self) -> Box:
         step = max(1, round((self.fps or 30.0) / 30))
         detect = _face_detector()
         try:
-            for _, picture in islice(self._source.read(None), 0, 30 * step, step):
-                if (face := detect(picture)) is not None:
+            for picture in islice(self._source.read(None), 0, 30 * step, step):
+                if (face := detect(picture.pixels)) is not None:
                     return face
         except _BreakOff:
             pass  # the pass over the whole film reports it
@@ -327,7 +328,7 @@ class Frames:
             for i in np.flatnonzero(np.isnan(times)):
                 before = times[i - 1] if i else self._times[1, start - 1] if start else -1 / self._source.rate
                 times[i] = before + 1 / self._source.rate
-                self._filled += 1
+                self._filled += int(start + i >= self._known)
         self._times[1, start:end] = times
         self._times[0, start:end] = np.arange(start, end) / self.fps if self._fps_given and self.fps else times
         self._known = end
@@ -338,11 +339,17 @@ class Frames:
         if failure is not None:
             self._warn(f"breaks off after {frames} frames: {failure}")
         if self.declared is not None and frames < self.declared:
-            self.complete = self.complete and self._source.estimated
+            self.complete &= self._source.estimated
             self._warn(f"declares {'about ' if self._source.estimated else ''}{self.declared} frames, holds {frames}")
         if self._filled:
-            self._warn(f"{self._filled} frames carry no time; theirs follow from the rate")
-        for text in _irregularities(self._times[1, :frames], self._source.rate):
+            self._warn(f"{self._filled} frames carry no time of their own: it follows from the rate")
+        stated = self._times[1, :frames]
+        if self._source.estimated and self._source.duration is not None and self._source.rate is not None and frames:
+            end = stated[-1] - stated[0] + 1 / self._source.rate
+            if end < self._source.duration - max(2 / self._source.rate, 0.02 * self._source.duration):
+                self.complete = False
+                self._warn(f"declares {self._source.duration:.3f} s, ends after {end:.3f} s")
+        for text in _irregularities(stated, self._source.rate):
             self._warn(text)
 
 
@@ -350,21 +357,28 @@ class _BreakOff(Exception):  # noqa: N818  (an end, not always an error)
     """The source is damaged from here on."""
 
 
+class _Picture(NamedTuple):
+    pixels: Array  # (y, x) grey; may be a view of the decoder's memory
+    full: tuple[int, ...]  # (y, x) before the crop
+    grey: str  # see Frames.grey
+    time: float  # s, NaN where the source states none
+    name: str  # for messages: "frame 3" or a file's name
+
+
 class _Source:
     """What Frames reads from; each kind of source is a subclass."""
 
     rate: float | None = None  # frames per second, where the source has times
-    declared: int | None = None
-    estimated = False  # declared follows from a duration
-    grey = ""  # known when the first picture was read
-    where = ""  # the picture read last, for messages
+    declared: int | None = None  # frames that it says it holds
+    estimated = False  # declared follows from the duration
+    duration: float | None = None  # s, where the source states it
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.notes: list[str] = []
 
-    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
-        """Time (s, NaN where there is none) and picture, (y, x), from the start; the picture may be a view."""
+    def read(self, box: Box | None) -> Iterator[_Picture]:
+        """The pictures from the start, cropped to the box."""
         raise NotImplementedError
 
 
@@ -396,13 +410,16 @@ class _Film(_Source):
             stream = container.streams.video[0]
             declared = stream.average_rate or stream.guessed_rate
             self.rate = _measured_rate(container, stream) or (float(declared) if declared else None)
-            self.declared = stream.frames or None
-            self.estimated = self.declared is None
-            if self.estimated and self.rate is not None:
-                if stream.duration is not None:
-                    self.declared = int(stream.duration * stream.time_base * self.rate + 0.5)
-                elif container.duration is not None:
-                    self.declared = int(container.duration * 1e-6 * self.rate + 0.5)
+            if stream.duration is not None:
+                self.duration = float(stream.duration * stream.time_base)
+            elif container.duration is not None:
+                # Matroska's duration counts from zero, not from its first frame.
+                self.duration = container.duration * 1e-6 - float((stream.start_time or 0) * stream.time_base)
+            self.estimated = not stream.frames
+            if stream.frames:
+                self.declared = stream.frames
+            elif self.duration is not None and self.rate is not None:
+                self.declared = int(self.duration * self.rate + 0.5)
 
     def _opened(self) -> Any:
         import av
@@ -416,7 +433,7 @@ class _Film(_Source):
             raise ValueError(f"{self.name} has no video stream")
         return container
 
-    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+    def read(self, box: Box | None) -> Iterator[_Picture]:
         # Several decoding threads report an error late and lose frames on the way, so from the first error on the film
         # is decoded again by one, which gives exactly the frames before the damage.
         done = 0
@@ -427,7 +444,7 @@ class _Film(_Source):
         except _BreakOff:
             yield from islice(self._decoded(box, threads=1), done, None)
 
-    def _decoded(self, box: Box | None, threads: int) -> Iterator[tuple[float, Array]]:
+    def _decoded(self, box: Box | None, threads: int) -> Iterator[_Picture]:
         import av
 
         with self._opened() as container:
@@ -436,7 +453,8 @@ class _Film(_Source):
             stream.codec_context.thread_count = threads
             if stream.codec_context.codec.intra_only:
                 stream.codec_context.options = _STRICT
-            clock = _Clock(container, stream)
+            # An AVI states when to decode a frame, not when to show it; the frames, in order, are shown at those times.
+            decoding_times = deque[Any]() if container.format.name == "avi" else None
             numbers = count()
             greyer = _Greyer(self._grey)
             damage = ""
@@ -445,7 +463,9 @@ class _Film(_Source):
                 try:
                     packet = next(packets)
                     if packet.is_corrupt:
-                        raise av.InvalidDataError(0, "the file ends within a frame")
+                        raise av.InvalidDataError(0, "a packet is damaged or cut short")
+                    if decoding_times is not None and packet.dts is not None and packet.size:
+                        decoding_times.append(packet.dts)
                     frames = packet.decode()
                 except StopIteration:
                     return
@@ -457,10 +477,11 @@ class _Film(_Source):
                 for frame in frames:
                     if frame.is_corrupt:
                         raise _BreakOff("the decoder had to make up parts of the next frame")
-                    self.where = f"frame {next(numbers)}"
-                    picture = greyer(frame, box)
-                    self.grey = greyer.grey
-                    yield clock.time(frame), picture
+                    stamp = frame.pts
+                    if decoding_times is not None:
+                        stamp = decoding_times.popleft() if decoding_times else None
+                    time = math.nan if stamp is None else float(stamp * stream.time_base)
+                    yield greyer(frame, box, time, f"frame {next(numbers)}")
             raise _BreakOff(damage)
 
 
@@ -472,26 +493,6 @@ def _flushed(stream: Any) -> list[Any]:
         return list(stream.codec_context.decode(None))
     except av.FFmpegError:
         return []
-
-
-class _Clock:
-    """Seconds of a frame. An AVI states only when to decode frames: they are shown at those times, in order."""
-
-    def __init__(self, container: Any, stream: Any) -> None:
-        self._decoding_only = container.format.name == "avi"
-        self._unit = float(stream.time_base)
-        self._start = float((stream.start_time or 0) * stream.time_base)
-        self._offset: float | None = None
-
-    def time(self, frame: Any) -> float:
-        stamp = frame.dts if self._decoding_only else frame.pts
-        if stamp is None:
-            return math.nan
-        if not self._decoding_only:
-            return float(stamp * frame.time_base)
-        if self._offset is None:
-            self._offset = self._start - stamp * self._unit
-        return float(stamp * self._unit + self._offset)
 
 
 def _measured_rate(container: Any, stream: Any) -> float | None:
@@ -535,23 +536,20 @@ class _Folder(_Source):
         self.rate = _rate(np.array(self._times))
         self.declared = len(images)
 
-    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+    def read(self, box: Box | None) -> Iterator[_Picture]:
         decode = _ImageDecoder(self._codec, self._grey)
         for time, path in zip(self._times, self._images, strict=True):
-            self.where = path.name
             with path.open("rb") as file:
                 try:
                     if self._codec == "tiff":
-                        pages = islice(_TiffPage.walk(file), 2)
-                        picture = decode.tiff(file, next(pages), box)
-                        if next(pages, None) is not None:
+                        pages = list(islice(_TiffPage.walk(file), 2))
+                        if len(pages) > 1:
                             raise ValueError(f"{path} must hold one page; open a multi-page TIFF by itself")
+                        yield decode.tiff(file, pages[0], box, time, path.name)
                     else:
-                        picture = decode(file.read(), box)
+                        yield decode(file.read(), box, time, path.name)
                 except _BreakOff as error:
                     raise _BreakOff(f"{path.name} cannot be decoded: {error}") from error
-            self.grey = decode.grey
-            yield time, picture
 
 
 class _Stack(_Source):
@@ -563,14 +561,11 @@ class _Stack(_Source):
         with path.open("rb") as file, suppress(_BreakOff):  # a pass over the pages reports it
             self.declared = sum(1 for _ in _TiffPage.walk(file))
 
-    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+    def read(self, box: Box | None) -> Iterator[_Picture]:
         decode = _ImageDecoder("tiff", self._grey)
         with open(self.name, "rb") as file:
             for number, page in enumerate(_TiffPage.walk(file)):
-                self.where = f"page {number}"
-                picture = decode.tiff(file, page, box)
-                self.grey = decode.grey
-                yield math.nan, picture
+                yield decode.tiff(file, page, box, math.nan, f"page {number}")
 
 
 class _Array(_Source):
@@ -578,22 +573,17 @@ class _Array(_Source):
         super().__init__(name)
         self._load = load
         array = load()
-        if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
+        if array.dtype.newbyteorder("=") not in (np.uint8, np.uint16) and array.dtype.kind != "f":
             raise TypeError(f"{name} must be uint8, uint16 or float, got {array.dtype}")
         if array.ndim != 3 and not (array.ndim == 4 and array.shape[3] == 3):
             raise ValueError(f"{name} must be (frame, y, x) grey or (frame, y, x, 3) RGB, got shape {array.shape}")
-        self.grey = "stored" if array.ndim == 3 else "bgr2gray"
         self.declared = len(array)
 
-    def read(self, box: Box | None) -> Iterator[tuple[float, Array]]:
+    def read(self, box: Box | None) -> Iterator[_Picture]:
         for number in range(self.declared or 0):
             if number % 256 == 0:
                 array = self._load()  # a map anew, so that the pages already read do not stay in memory
-            self.where = f"frame {number}"
-            picture = _cropped(array[number], box)
-            if picture.dtype.kind == "f":
-                picture = picture.astype(np.float32)
-            yield math.nan, picture if picture.ndim == 2 else _bgr2gray(picture, "rgb")
+            yield _picture(array[number], "rgb", box, math.nan, f"frame {number}")
 
 
 def _mapped(path: Path) -> Array:
@@ -608,38 +598,34 @@ class _ImageDecoder:
     """Still images from bytes, by FFmpeg's decoders; damage is an error, never half a picture."""
 
     def __init__(self, codec: str, grey: Grey) -> None:
-        import av
-
-        self.grey = ""
         self._codec = codec
         self._greyer = _Greyer(grey)
-        self._context = av.CodecContext.create(codec, "r")
-        self._context.thread_count = 1
-        self._context.options = _STRICT
 
-    def __call__(self, data: bytes, box: Box | None) -> Array:
+    def __call__(self, data: bytes, box: Box | None, time: float, name: str) -> _Picture:
         import av
 
-        # FFmpeg's JPEG decoder lets a file pass that ends a few bytes early; entropy-coded data hold no such marker.
-        if self._codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-            raise _BreakOff("the end of the JPEG is missing")
+        # What FFmpeg lets pass: a JPEG without its end marker, which coded data cannot hold, and a BMP without its end.
+        if (self._codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")) or (
+            self._codec == "bmp" and len(data) < int.from_bytes(data[2:6], "little")
+        ):
+            raise _BreakOff("the file is cut short")
+        # A decoder of its own per image: that of PNG adds a picture to the one before.
+        context = av.CodecContext.create(self._codec, "r")
+        context.thread_count = 1
+        context.options = _STRICT
         try:
-            (frame,) = self._context.decode(av.Packet(data))
+            (frame,) = context.decode(av.Packet(data))
         except av.FFmpegError as error:
             raise _BreakOff(error.strerror) from error
         except ValueError as error:
             raise _BreakOff("it holds no picture") from error
-        picture = self._greyer(frame, box)
-        self.grey = self._greyer.grey
-        return picture
+        return self._greyer(frame, box, time, name)
 
-    def tiff(self, file: BinaryIO, page: _TiffPage, box: Box | None) -> Array:
+    def tiff(self, file: BinaryIO, page: _TiffPage, box: Box | None, time: float, name: str) -> _Picture:
         pixels = page.uncompressed(file)
         if pixels is None:
-            return self(page.alone(file), box)
-        self.grey = "stored" if pixels.ndim == 2 else "bgr2gray"
-        pixels = _cropped(pixels, box)
-        return pixels if pixels.ndim == 2 else _bgr2gray(pixels, "rgb")
+            return self(page.alone(file), box, time, name)
+        return _picture(pixels, "rgb", box, time, name)
 
 
 class _TiffPage:
@@ -650,7 +636,7 @@ class _TiffPage:
     """
 
     _TYPES: ClassVar = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
-    _SHORTS = frozenset({258, 259, 262, 266, 277, 284, 317, 320, 339})
+    _SHORTS = frozenset({258, 259, 262, 266, 277, 284, 317, 320})
     _LONGS = frozenset({256, 257, 273, 278, 279})
     _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
     _OFFSETS, _SAMPLES, _COUNTS, _PLANAR, _FORMAT = 273, 277, 279, 284, 339
@@ -685,6 +671,8 @@ class _TiffPage:
             (offset,) = _unpack(file, file.tell(), order + ("Q" if big else "I"))
             if not page._values(file, cls._SUBFILE, 0)[0] & 0b101:
                 yield page
+        if not seen:
+            raise _BreakOff("it has no pages")
 
     def _values(self, file: BinaryIO, tag: int, default: int | None = None) -> tuple[int, ...]:
         if tag not in self._entries:
@@ -731,6 +719,8 @@ class _TiffPage:
 
     def alone(self, file: BinaryIO) -> bytes:
         """The page as a classic TIFF that holds nothing else: header, tags, long values, strips."""
+        if self._values(file, self._FORMAT, 1)[0] != 1:
+            raise _BreakOff("signed and compressed float TIFF pages are not supported")
         strips = self._strips(file)
         tags = {tag: self._values(file, tag) for tag in sorted((self._SHORTS | self._LONGS) & self._entries.keys())}
         kinds = {tag: "H" if tag in self._SHORTS else "I" for tag in tags}
@@ -767,11 +757,10 @@ class _Greyer:
     def __init__(self, wanted: Grey) -> None:
         from av.video.reformatter import VideoReformatter
 
-        self.grey = ""  # what the last picture's samples are
         self._wanted = wanted
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: Any, box: Box | None) -> Array:
+    def __call__(self, frame: Any, box: Box | None, time: float, where: str) -> _Picture:
         name, bits = frame.format.name, frame.format.components[0].bits
         wide = bits > 8
         if frame.format.is_rgb or frame.format.has_palette or "bayer" in name:
@@ -799,14 +788,18 @@ class _Greyer:
             pixels = pixels.reshape(frame.height, frame.width, 3)
         if rotation:
             pixels = np.rot90(pixels, round(rotation / 90))
-        pixels = _cropped(pixels, box)
-        self.grey = kind
-        if channels == 3:
-            return _bgr2gray(pixels, name[:3])
         if 8 < bits < 16:
             pixels = pixels << (16 - bits)
-        native: Array = pixels.astype(dtype.newbyteorder("="), copy=False)
-        return native
+        return _picture(pixels, name[:3], box, time, where, kind)
+
+
+def _picture(pixels: Array, order: str, box: Box | None, time: float, name: str, grey: str = "stored") -> _Picture:
+    """Crop, then make grey what is RGB or BGR, as `order` says."""
+    full, pixels = pixels.shape[:2], _cropped(pixels, box)
+    if pixels.ndim == 3:
+        return _Picture(_bgr2gray(pixels, order), full, "bgr2gray", time, name)
+    dtype = np.float32 if pixels.dtype.kind == "f" else pixels.dtype.newbyteorder("=")
+    return _Picture(pixels.astype(dtype, copy=False), full, grey, time, name)
 
 
 def _bgr2gray(pixels: Array, order: str) -> Array:
@@ -819,10 +812,10 @@ def _bgr2gray(pixels: Array, order: str) -> Array:
     exact = np.float64 if pixels.dtype.itemsize == 2 else np.float32
     weights = np.array([0.299, 0.587, 0.114] if real else np.array([9798, 19235, 3735]) / (1 << 15), exact)
     weights = weights if order == "rgb" else weights[::-1].copy()
-    grey = np.empty(pixels.shape[:2], pixels.dtype.newbyteorder("="))
+    grey = np.empty(pixels.shape[:2], exact if real else pixels.dtype.newbyteorder("="))
     band = max(1, (1 << 16) // pixels.shape[1])  # rows at a time: the products stay in the cache
     for top in range(0, len(pixels), band):
-        sums = pixels[top : top + band].astype(exact) @ weights
+        sums = pixels[top : top + band].astype(exact, copy=False) @ weights
         grey[top : top + band] = sums if real else sums + exact(0.5)
     return grey
 
@@ -847,8 +840,8 @@ def _checked_crop(crop: object, shape: tuple[int, ...]) -> Box:
         raise TypeError(rule) from error
     if x < 0 or y < 0 or x + width > full[2] or y + height > full[3]:
         raise ValueError(f"crop must lie within the frame of {full[2]}x{full[3]}, got {(x, y, width, height)}")
-    if min(width, height) < _MIN_SIDE:
-        raise ValueError(f"crop must be at least {_MIN_SIDE}x{_MIN_SIDE} pixels, got {(x, y, width, height)}")
+    if min(width, height) < MIN_SIZE:
+        raise ValueError(f"crop must be at least {MIN_SIZE}x{MIN_SIZE} pixels, got {(x, y, width, height)}")
     return x, y, width, height
 
 
@@ -964,15 +957,17 @@ def _irregularities(times: Array, rate: float | None) -> list[str]:
     if abs(measured / rate - 1) > 0.01:
         found.append(f"the whole film has {measured:.6g} frames per second, its first frames {rate:.6g}")
     if (back := np.flatnonzero(intervals <= 0)).size:
-        found.append(f"time does not advance at {back.size} frames, the first is frame {back[0] + 1}")
-    if (np.abs(intervals - period) > period / 20 + _TICK).mean() > 0.1:
+        found.append(f"time does not advance at {back.size} frames, the first of them frame {back[0] + 1}")
+    gap = intervals > 1.5 * period + _TICK
+    uneven = ~gap & (np.abs(intervals - period) > period / 20 + _TICK)
+    if uneven.mean() > 0.1 or gap.mean() > 0.25:
         low, high = np.percentile(intervals, [1, 99]) * 1e3
         found.append(f"variable frame rate: intervals of {low:.4g} to {high:.4g} ms")
-    elif (gaps := np.flatnonzero(intervals > 1.5 * period + _TICK)).size:
+    elif (gaps := np.flatnonzero(gap)).size:
         missing = int(np.rint(intervals[gaps] / period - 1).sum())
         longest = gaps[intervals[gaps].argmax()]
         found.append(
-            f"{gaps.size} gaps, about {missing} frames missing; "
+            f"gaps in time: {gaps.size}, about {missing} frames missing; "
             f"the longest, {intervals[longest]:.3f} s, follows frame {longest}"
         )
     return found

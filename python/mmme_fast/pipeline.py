@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from mmme_fast import __version__
 from mmme_fast._arrays import one_of, whole
 from mmme_fast._backend import active_backend, resolve_threads
+from mmme_fast._files import written
+from mmme_fast.eeg import Recording, open_recording, stream_band_power
 from mmme_fast.flow import farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
 from mmme_fast.results import Interval, Spotting, identity, output_folder, save
@@ -30,6 +32,7 @@ logger = logging.getLogger("mmme_fast")
 Progress = Callable[[int, int | None], None]
 
 CHUNK = 128  # frames decoded at a time
+EEG_WINDOW = 1.0  # s, centred on each frame
 FLOWS: dict[str, Flow] = {"farneback": farneback, "tvl1": tvl1}
 
 
@@ -69,11 +72,12 @@ def spot(
         Longer side of the crop after resizing, in pixels.
     fps : float, optional
         Frames per second; needed where the source does not know.
-    eeg : optional
-        Recording whose band power is wanted per frame and per interval.
+    eeg : path or Recording, optional
+        What `open_recording` opens, with the film's first frame at its start: band power (the bands and defaults of
+        `band_power`) of the second around each frame, and its mean over each interval.
     out : path, optional
-        Folder for intervals.csv, blinks.csv, signals.npz, meta.json and, with the extra "report", report.html. Each is
-        written to a temporary file and renamed.
+        Folder for intervals.csv, blinks.csv, signals.npz, meta.json and, with the extra "report", report.html; with
+        `eeg`, band_power.npy and interval_power.csv too. Each is written to a temporary file and renamed.
     progress : bool or callable, optional
         True shows a bar (tqdm, extra "report"); a callable gets (frames done, frames in all or None).
     threads : int, optional
@@ -97,6 +101,7 @@ def spot(
     estimator = FLOWS[one_of(flow, "flow", tuple(FLOWS))]
     whole(size, "size", low=32)
     resolve_threads(threads)
+    recording = eeg if eeg is None or isinstance(eeg, Recording) else open_recording(eeg)
     folder = None if out is None else output_folder(Path(out))
     frames = source if isinstance(source, Frames) else open_frames(source, crop=crop, size=size, fps=fps)
     if frames.fps is None:
@@ -162,12 +167,52 @@ def spot(
             "warnings": [*frames.warnings, *run.warnings],
         },
     )  # fmt: skip
+    if recording is not None:
+        _add_band_power(result, recording, folder, threads)
     where = "" if folder is None else f"; what was done is in {save(result, folder)}"
     if run.failure is not None:
         raise type(run.failure)(f"{run.failure}{where}") from run.failure
     if run.interrupted:
         raise KeyboardInterrupt(f"interrupted after {run.done} frames{where}")
     return result
+
+
+def _add_band_power(result: Spotting, recording: Recording, folder: Path | None, threads: int | None) -> None:
+    """Band power of the EEG_WINDOW around each frame, to band_power.npy in the folder, and its means over intervals."""
+    starts = result.signals["timestamp"] - EEG_WINDOW / 2
+    known = np.flatnonzero((starts >= 0) & (starts + EEG_WINDOW <= recording.duration))
+    if not len(known):
+        raise ValueError(f"eeg must overlap the film in time, got {recording.duration:g} s of {recording.source}")
+    stream = stream_band_power(recording, window=EEG_WINDOW, at=starts[known], threads=threads)
+    shape = (len(starts), len(recording.ch_names), len(stream.bands))
+
+    def pieces() -> Iterator[NDArray[np.float32]]:
+        """All frames in order: NaN, where known the power, NaN; frames' times only ever grow."""
+        yield np.full((known[0], *shape[1:]), np.nan, np.float32)
+        for _, power in stream:
+            yield power
+        yield np.full((shape[0] - known[-1] - 1, *shape[1:]), np.nan, np.float32)
+
+    if folder is None:
+        result.band_power = np.concatenate(list(pieces()))
+    else:
+        with written(folder / "band_power.npy") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in pieces():
+                file.write(np.ascontiguousarray(piece, "<f4").tobytes())
+        result.band_power = np.load(folder / "band_power.npy", mmap_mode="r")
+    power = result.band_power
+    means = [np.mean(power[one.onset : one.offset + 1], axis=0) for one in result.intervals]
+    result.interval_power = np.array(means, np.float32).reshape(len(means), *shape[1:])
+    result.meta["eeg"] = {
+        "source": recording.source,
+        "channels": list(recording.ch_names),
+        "bands": {name: list(edges) for name, edges in stream.bands.items()},
+        "unit": stream.unit,
+        "window": EEG_WINDOW,
+        "resolution": stream.resolution,
+    }
 
 
 class _Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -10,13 +9,14 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mmme_fast._files import written
 
 logger = logging.getLogger("mmme_fast")
 
@@ -64,6 +64,11 @@ class Spotting:
         Frames per second.
     meta : dict
         Parameters, version, input identity, timing and warnings, as in meta.json.
+    band_power : ndarray of float32, (frame, channel, band), or None
+        EEG band power around each frame; NaN where the window leaves the recording. Mapped from band_power.npy when it
+        was written. `meta["eeg"]` names channels, bands and unit.
+    interval_power : ndarray of float32, (interval, channel, band), or None
+        Its mean over the frames of each interval.
     """
 
     intervals: list[Interval]
@@ -72,6 +77,8 @@ class Spotting:
     fps: float
     meta: dict[str, Any] = field(default_factory=dict)
     source: Any = field(default=None, repr=False)
+    band_power: NDArray[np.float32] | None = field(default=None, repr=False)
+    interval_power: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -107,30 +114,6 @@ def output_folder(folder: Path) -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def written(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name only when it is whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.chmod(name, 0o666 & ~_UMASK)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()  # it can only be read by setting it, which threads would notice later
-
-
 def _write_intervals(path: Path, intervals: list[Interval]) -> Path:
     with written(path) as binary:
         text = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
@@ -143,11 +126,25 @@ def _write_intervals(path: Path, intervals: list[Interval]) -> Path:
     return path
 
 
+def _write_interval_power(path: Path, result: Spotting) -> None:
+    assert result.interval_power is not None
+    eeg = result.meta["eeg"]
+    with written(path) as binary:
+        text = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["onset", "offset", "type", *(f"{c} {b}" for c in eeg["channels"] for b in eeg["bands"])])
+        for one, power in zip(result.intervals, result.interval_power, strict=True):
+            table.writerow([one.onset, one.offset, one.type, *(f"{value:.6g}" for value in power.ravel().tolist())])
+        text.detach()
+
+
 def save(result: Spotting, folder: Path) -> Path:
     result.to_csv(folder / "intervals.csv")
     _write_intervals(folder / "blinks.csv", result.blinks)
     with written(folder / "signals.npz") as file:
         np.savez_compressed(file, **result.signals)  # type: ignore[arg-type]
+    if result.interval_power is not None:
+        _write_interval_power(folder / "interval_power.csv", result)
     try:
         result.to_html(folder / "report.html")
     except ImportError as error:

@@ -241,7 +241,8 @@ def _select(bank: _Bank, answers: _Answers, blocks: Floats, valid: NDArray[np.bo
         ends = _boundaries(blocks[:, b[k]], int(t[k]), int(np.ceil(half[k])), pattern[b[k]], bank.method.boundary)
         if ends is None or ends[0] <= 0 or ends[2] >= len(blocks) - 1:
             continue
-        if valid[int(ends[0]) : int(ends[2]) + 2, b[k]].all():
+        around = (ends[2] - ends[0]) / 2  # a filter can fit beside lost samples and see half an expression
+        if valid[max(int(ends[0] - around), 0) : int(ends[2] + around) + 2, b[k]].all():
             found.append(Found(*ends, float(answers.strength[order[k]]), int(b[k]), pattern))
     return found
 

@@ -1,0 +1,343 @@
+"""spot(): from a film on disk to intervals, signals and files; its accuracy, its memory, and how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mmme_fast
+from mmme_fast import synth, tracking
+from mmme_fast.frames import open_frames
+from mmme_fast.pipeline import spot
+from mmme_fast.results import COLUMNS, Spotting
+
+
+@pytest.fixture(scope="session")
+def short() -> synth.SyntheticFilm:
+    return synth.film(12, 100, 128, seed=3, micro=15, macro=10)
+
+
+@pytest.fixture(scope="session")
+def short_file(short: synth.SyntheticFilm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return short.write(tmp_path_factory.mktemp("film") / "short.avi")
+
+
+def overlap(a: Any, b: Any) -> float:
+    shared = min(a.offset, b.offset) - max(a.onset, b.onset) + 1
+    return max(shared, 0) / (max(a.offset, b.offset) - min(a.onset, b.onset) + 1)
+
+
+def score(found: list[Any], truth: list[Any]) -> tuple[int, int]:
+    """Hits and false hits, one to one, at IoU >= .5."""
+    left = list(found)
+    hits = 0
+    for event in truth:
+        best = max(left, key=lambda one: overlap(one, event), default=None)
+        if best is not None and overlap(best, event) >= 0.5:
+            left.remove(best)
+            hits += 1
+    return hits, len(left)
+
+
+def expressions(film: synth.SyntheticFilm) -> list[synth.Event]:
+    return [event for event in film.truth if event.type != "blink"]
+
+
+def test_expressions_and_blinks_of_a_short_film(backend: str, short: synth.SyntheticFilm, short_file: Path) -> None:
+    found = spot(short_file, crop="full", size=128)
+    assert score(found.intervals, expressions(short)) == (len(expressions(short)), 0)
+    assert score(found.blinks, [e for e in short.truth if e.type == "blink"])[1] == 0
+    assert found.meta["backend"] == backend
+    for one in found.intervals:
+        truth = max(short.truth, key=lambda event: overlap(one, event))
+        assert one.type == truth.type
+        assert abs(one.apex - truth.apex) <= 5
+        assert one.onset_s == pytest.approx(one.onset / 100)
+
+
+@pytest.mark.parametrize("fps", [30.0, 200.0])
+def test_frame_rate_does_not_matter(fps: float) -> None:
+    film = synth.film(10, fps, 128, seed=5, micro=12, macro=6, blinks=6, sway=4)
+    found = spot(np.concatenate(list(film.chunks())), crop="full", size=128, fps=fps)
+    assert score(found.intervals, expressions(film)) == (len(expressions(film)), 0)
+
+
+def test_tvl1_finds_them_too(short: synth.SyntheticFilm) -> None:
+    film = short.frames(0, 600)
+    truth = [event for event in expressions(short) if event.offset < 560]
+    found = spot(film, crop="full", size=128, fps=100, flow="tvl1")
+    assert score(found.intervals, truth) == (len(truth), 0)
+    assert found.meta["parameters"]["flow"] == "tvl1"
+
+
+@pytest.mark.slow
+def test_the_minute_of_film_that_the_project_is_judged_by(tmp_path: Path) -> None:
+    film = synth.film()  # 60 s, 150 fps, 256x256, noise, sway, blinks
+    path = film.write(tmp_path / "minute.avi")
+    peak = {}
+    for seconds in (10, 60):
+        code = (
+            "import resource, sys, mmme_fast\n"
+            "from mmme_fast.frames import open_frames\n"
+            "class Part:\n"
+            "    pass\n"
+            f"frames = open_frames({str(path)!r}, crop='full', size=256)\n"
+            "whole = frames.chunks\n"
+            "def first(n, **options):\n"
+            "    done = 0\n"
+            "    for chunk in whole(n, **options):\n"
+            "        yield chunk\n"
+            "        done += len(chunk)\n"
+            f"        if done >= {seconds * 150}: return\n"
+            "frames.chunks = first\n"
+            "found = mmme_fast.spot(frames)\n"
+            "print(*(f'{i.onset},{i.offset}' for i in found.intervals))\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        intervals, memory = result.stdout.splitlines()
+        peak[seconds] = float(memory)
+    truth = expressions(film)
+    found = [Span(*map(int, pair.split(","))) for pair in intervals.split()]
+    hits, false = score(found, truth)
+    assert hits >= 0.8 * len(truth)
+    assert false <= len(truth)
+    print(
+        f"{hits} of {len(truth)} expressions, {false} false; peak memory {peak[10]:.0f} MB at 10 s, {peak[60]:.0f} at 60"
+    )
+    if mmme_fast.sys_info()["backend"] != "numba":  # the compiler alone takes 150 MB
+        assert peak[60] < 400
+    assert peak[60] < 1.15 * peak[10] + 10
+
+
+class Span:
+    def __init__(self, onset: int, offset: int) -> None:
+        self.onset, self.offset = onset, offset
+
+
+def test_event_free_film_gives_no_interval() -> None:
+    film = synth.film(8, 60, 128, seed=1, micro=0, macro=0, blinks=8, sway=4, noise=2)
+    assert spot(film.frames(), crop="full", size=128, fps=60).intervals == []
+
+
+def test_outputs_on_disk(short_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "results"
+    seen: list[tuple[int, int | None]] = []
+    found = spot(short_file, crop="full", size=128, out=out, progress=lambda done, of: seen.append((done, of)))
+    assert sorted(p.name for p in out.iterdir() if p.name != "report.html") == [
+        "blinks.csv", "intervals.csv", "meta.json", "signals.npz"
+    ]  # fmt: skip
+    with (out / "intervals.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [int(row["onset"]) for row in rows] == [one.onset for one in found.intervals]
+    with np.load(out / "signals.npz") as signals:
+        assert set(signals) == {
+            "timestamp", "score", "motion", "head_x", "head_y", "head_turn", "head_growth", "strain"
+        }  # fmt: skip
+        for name in signals:
+            assert signals[name].shape == (1200,), name
+            np.testing.assert_array_equal(signals[name], found.signals[name])
+        np.testing.assert_allclose(np.diff(signals["timestamp"]), 0.01, atol=1e-6)
+    meta = json.loads((out / "meta.json").read_text())
+    assert meta["frames"] == 1200
+    assert meta["complete"] is True
+    assert meta["input"]["bytes"] == short_file.stat().st_size
+    assert meta["parameters"]["grey"] in ("luma", "stored")
+    assert seen[-1] == (1200, 1200)
+
+
+def test_signals_are_the_films_own(short: synth.SyntheticFilm, short_file: Path) -> None:
+    found = spot(short_file, crop="full", size=128)
+    poses = np.array([short.pose(i) for i in range(1200)])
+    for k, name in enumerate(("head_x", "head_y")):
+        known = (poses[:, k] - poses[0, k]) * 2  # to pixels of a crop 256 wide
+        assert np.abs(found.signals[name] - known).max() < 0.35
+    for one in found.intervals:
+        assert found.scores[one.onset : one.offset + 1].max() > 1
+    assert np.corrcoef(found.scores > 1, found.signals["motion"] > 0.3)[0, 1] > 0.3
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("chunk", [50, 333])
+def test_same_bits_for_any_chunk_and_number_of_threads(
+    short: synth.SyntheticFilm, chunk: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = short.frames(0, 700)
+    want = spot(film, crop="full", size=128, fps=100, threads=2)
+    monkeypatch.setattr("mmme_fast.pipeline.CHUNK", chunk)
+    got = spot(film, crop="full", size=128, fps=100, threads=threads)
+    assert got.intervals == want.intervals
+    for name, values in want.signals.items():
+        np.testing.assert_array_equal(got.signals[name], values, err_msg=name)
+
+
+def test_band_power_per_frame_and_interval(short_file: Path, tmp_path: Path) -> None:
+    recording = synth.recording(12, channels=4, seed=1)
+    path = recording.write(tmp_path / "eeg.npy")
+    eeg = mmme_fast.open_recording(path, sfreq=1000)
+    found = spot(short_file, crop="full", size=128, eeg=eeg, out=tmp_path / "out")
+    power = found.band_power
+    assert power is not None
+    assert found.interval_power is not None
+    assert power.shape == (1200, 4, 5)
+    assert np.isnan(power[:49]).all()
+    assert np.isfinite(power[50:1150]).all()
+    # A window centred on the frame, as band_power gives it.
+    data = recording.data(int(6.0 * 1000) - 500, int(6.0 * 1000) + 500)
+    np.testing.assert_allclose(power[600], mmme_fast.band_power(data, 1000)[0], rtol=1e-5)
+    one = found.intervals[1]
+    np.testing.assert_allclose(found.interval_power[1], power[one.onset : one.offset + 1].mean(0), rtol=1e-5)
+    with (tmp_path / "out" / "interval_power.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found.intervals)
+    assert float(rows[1][f"{recording.ch_names[2]} alpha" if "FP1" in rows[1] else list(rows[1])[3 + 2 * 5 + 2]]) > 0
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "band_power.npy"), power)
+
+
+def test_a_film_cut_in_two_is_two_scenes() -> None:
+    one = synth.film(5, 50, 128, seed=1, micro=0, macro=12, blinks=0, sway=1)
+    rng = np.random.default_rng(0)
+    other = np.repeat(rng.integers(0, 255, (1, 16, 16), np.uint8).repeat(8, 1).repeat(8, 2), 150, 0)
+    film = np.concatenate([one.frames(), other])
+    found = spot(film, crop="full", size=128, fps=50)
+    assert score(found.intervals, expressions(one)) == (1, 0)
+    assert not any(i.onset <= 250 <= i.offset for i in found.intervals)
+
+
+def test_a_film_that_fails_midway_keeps_what_was_done(short: synth.SyntheticFilm, tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    short.write(folder / "%06d.png")
+    for late in sorted(folder.iterdir())[700:]:
+        late.unlink()
+    (folder / "000699.png").write_bytes((folder / "000699.png").read_bytes()[:200])
+    out = tmp_path / "out"
+    try:
+        found = spot(folder, crop="full", size=128, fps=100, out=out)
+    except ValueError as error:
+        assert "what was done is in" in str(error)
+        assert str(out) in str(error)
+    else:
+        assert any("breaks off" in text for text in found.meta["warnings"])
+    meta = json.loads((out / "meta.json").read_text())
+    assert meta["complete"] is False
+    assert meta["frames"] == 699
+    with (out / "intervals.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len([e for e in expressions(short) if e.offset < 680])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, mmme_fast\n"
+        "from mmme_fast import synth\n"
+        "film = synth.film(30, 100, 128, seed=3).frames(0, 400)\n"
+        "import numpy as np\n"
+        "film = np.concatenate([film] * 30)\n"
+        "def tell(done, of):\n"
+        "    print(done, flush=True)\n"
+        "    time.sleep(0.05)\n"
+        f"mmme_fast.spot(film, crop='full', size=128, fps=100, out={str(tmp_path / 'out')!r}, progress=tell)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= 1000:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "interrupted after" in errors
+    assert str(tmp_path / "out") in errors
+    meta = json.loads((tmp_path / "out" / "meta.json").read_text())
+    assert meta["complete"] is False
+    assert 1000 <= meta["frames"] < 12000
+    assert meta["warnings"][-1] == f"interrupted after {meta['frames']} frames"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"preset": "casme2"}, ValueError, "preset must be None, got 'casme2'"),
+        ({"method": "mdmd"}, ValueError, "method must be one of 'matched', got 'mdmd'"),
+        ({"flow": "sift"}, ValueError, "flow must be one of 'farneback', 'tvl1', got 'sift'"),
+        ({"size": 3}, ValueError, "size must be at least 32, got 3"),
+        ({"size": 1.5}, TypeError, "size must be a whole number, got 1.5"),
+        ({"threads": 0}, ValueError, "threads must be a whole number of at least 1, got 0"),
+        ({"fps": None}, ValueError, "fps must be given: array has no times of its own"),
+        ({"crop": (0, 0, 500, 20)}, ValueError, "crop"),
+        ({"eeg": "missing.edf"}, FileNotFoundError, "missing.edf"),
+    ],
+)
+def test_rules(options: dict[str, Any], error: type[Exception], text: str) -> None:
+    film = np.zeros((10, 40, 40), np.uint8)
+    with pytest.raises(error, match=text):
+        spot(film, **{"crop": "full", "fps": 50, **options})
+
+
+def test_an_output_folder_that_cannot_be_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="out must be a folder that can be written to"):
+        spot(np.zeros((10, 40, 40), np.uint8), crop="full", fps=50, out=tmp_path / "file" / "out")
+
+
+def test_a_film_of_two_frames_is_no_error() -> None:
+    film = np.random.default_rng(0).integers(0, 255, (2, 40, 40), np.uint8)
+    found = spot(film, crop="full", size=40, fps=50)
+    assert found.intervals == []
+    assert found.scores.shape == (2,)
+
+
+@pytest.mark.parametrize("sizes", [[1000], [1, 2, 3, 994], [7] * 143])
+def test_reduced_frames_do_not_depend_on_chunks(sizes: list[int]) -> None:
+    film = np.random.default_rng(0).integers(0, 255, (1000, 16, 16), np.uint8)
+
+    def chunks() -> Iterator[np.ndarray]:
+        at = 0
+        for n in sizes:
+            yield film[at : at + n]
+            at += n
+
+    got = np.concatenate(list(tracking.reduced(chunks(), 3)))
+    want = [film[i : i + 3].mean(0) / 255 for i in range(0, min(sum(sizes), 1000), 3)]
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def real(shared: Path, name: str) -> Callable[..., Spotting]:
+    def run(**options: Any) -> Spotting:
+        return spot(shared / name, **{"crop": "full", "size": 128, **options})
+
+    return run
+
+
+def test_a_still_real_face_gives_no_interval(shared_data: Path) -> None:
+    assert real(shared_data, "video/evm_face.mp4")().intervals == []
+
+
+def test_a_real_smile_is_seen(shared_data: Path) -> None:
+    found = real(shared_data, "video/pyfeat_single_face.mp4")()
+    assert found.signals["motion"].max() > 1.5
+
+
+def test_a_real_cut_is_no_expression(shared_data: Path) -> None:
+    found = real(shared_data, "video/pyfeat_face_noface.mov")()
+    assert not any(i.onset <= 72 <= i.offset for i in found.intervals)
+    assert any("rate" in text for text in found.meta["warnings"])
+
+
+def test_frames_can_be_given_open(short_file: Path) -> None:
+    frames = open_frames(short_file, crop=(10, 10, 100, 100), size=64)
+    found = spot(frames)
+    assert found.meta["parameters"]["crop"] == [10, 10, 100, 100]
+    assert found.meta["frames"] == 1200
