@@ -1,0 +1,442 @@
+"""The mmme-fast command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import json
+import logging
+import os
+import sys
+import tempfile
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmme_fast import __version__, sys_info
+
+if TYPE_CHECKING:
+    from mmme_fast.frames import Frames
+    from mmme_fast.results import Interval
+    from mmme_fast.synth import Event
+
+logger = logging.getLogger("mmme_fast")
+
+Flow = NDArray[np.float32]
+Progress = Callable[[int, int | None], None]
+
+BATCH = 32  # frames whose flow is computed at a time
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 a problem with the input, 130 after Ctrl-C.
+
+    Wrong usage ends in argparse's SystemExit with code 2.
+    """
+    arguments = _parser().parse_args(argv)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("mmme-fast: %(levelname)s: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        arguments.command(arguments)
+    except KeyboardInterrupt as stop:
+        print(f"mmme-fast: {stop or 'interrupted'}", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if os.environ.get("MMME_FAST_VERBOSE") == "1":
+            traceback.print_exc()
+        print(f"mmme-fast: error: {_line(error)}", file=sys.stderr)
+        return 1
+    finally:
+        logger.removeHandler(handler)
+    return 0
+
+
+def _line(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        text = f"{error.strerror}: {error.filename}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mmme-fast",
+        description="Facial expressions in film and band power of EEG, fast.",
+        epilog="mmme-fast COMMAND --help has examples. MMME_FAST_BACKEND and MMME_FAST_NUM_THREADS choose the kernels "
+        "and the threads; with MMME_FAST_VERBOSE=1 an error shows where it came from.",
+    )
+    parser.add_argument("--version", action="version", version=f"mmme-fast {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], None], text: str, examples: str) -> Any:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=command)
+        return sub
+
+    demo = add(
+        "demo", _demo, "make a film and an EEG recording of known content, analyse both, and compare",
+        "  mmme-fast demo\n  mmme-fast demo --out /tmp/demo --seconds 30",
+    )  # fmt: skip
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)")
+    demo.add_argument("--seconds", type=float, default=20.0, help="length of the film (default: 20)")
+
+    spot = add(
+        "spot", _spot, "spot the expressions in a film and write intervals, signals and a report",
+        "  mmme-fast spot film.avi\n  mmme-fast spot film.avi --crop full --out results\n"
+        "  mmme-fast spot folder_of_images --fps 150 --crop 800,200,700,700",
+    )  # fmt: skip
+    _add_film(spot, crop="auto")
+    spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
+    spot.add_argument("--flow", choices=("farneback", "tvl1"), default="farneback", help="default: farneback")
+    spot.add_argument("--eeg", metavar="RECORDING", help="EEG whose band power is wanted per frame and interval")
+    spot.set_defaults(size=256)
+
+    flow = add(
+        "flow", _flow, "write a film's dense optical flow",
+        "  mmme-fast flow film.avi --out flow.npz\n  mmme-fast flow film.avi --out flow.npz --interval 10 --size 256\n"
+        "  mmme-fast flow film.avi --out flow.zarr --reference 0 --method tvl1 --start 300 --stop 600",
+    )  # fmt: skip
+    _add_film(flow, crop="full")
+    flow.add_argument("--out", type=Path, required=True, metavar="PATH", help=f"ends in {' or '.join(_FLOW_FILES)}")
+    flow.add_argument("--method", choices=("farneback", "tvl1"), default="farneback", help="default: farneback")
+    between = flow.add_mutually_exclusive_group()
+    between.add_argument(
+        "--interval", type=int, default=1, metavar="K", help="from each frame to the K-th after it (1)"
+    )
+    between.add_argument("--reference", type=int, metavar="I", help="from frame I to every frame")
+    flow.add_argument("--start", type=int, default=0, metavar="I", help="first frame (default: 0)")
+    flow.add_argument("--stop", type=int, metavar="I", help="the frame after the last one (default: the film's end)")
+
+    power = add(
+        "band-power", _band_power, "write the band power of an EEG recording",
+        "  mmme-fast band-power rest.edf --out power.csv\n"
+        "  mmme-fast band-power rest.set --out power.npz --window 2 --hop 0.1 --bands theta=4-8,alpha=8-13\n"
+        "  mmme-fast band-power samples.npy --sfreq 1000 --out power.parquet",
+    )  # fmt: skip
+    power.add_argument("recording", metavar="RECORDING", help="EDF, BDF, .set, .vhdr, .cdt, .dat, .cnt, .fif or .npy")
+    power.add_argument("--out", type=Path, required=True, metavar="PATH", help="ends in .npz, .csv or .parquet")
+    power.add_argument("--window", type=float, default=1.0, metavar="S", help="length of a window (default: 1 s)")
+    power.add_argument("--hop", type=float, metavar="S", help="from window to window (default: its length)")
+    power.add_argument("--bands", type=_bands, metavar="NAME=LOW-HIGH,...", help="in Hz (default: delta ... gamma)")
+    power.add_argument("--taper", choices=("hann", "hamming", "boxcar"), default="hann", help="default: hann")
+    power.add_argument("--sfreq", type=float, metavar="HZ", help="samples per second of a .npy file")
+    _add_common(power)
+
+    info = add("info", _info, "print versions, machine and backends", "  mmme-fast info\n  mmme-fast info --json")
+    info.add_argument("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def _add_film(parser: argparse.ArgumentParser, crop: str) -> None:
+    parser.add_argument("film", metavar="FILM", help="film, folder of images, TIFF stack or .npy file")
+    parser.add_argument("--crop", type=_crop, default=crop, metavar="auto|full|X,Y,W,H", help=f"default: {crop}")
+    parser.add_argument("--size", type=int, metavar="PX", help="longer side after resizing")
+    parser.add_argument("--fps", type=float, metavar="F", help="frames per second, where the film does not know")
+    _add_common(parser)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, metavar="N", help="default: all CPUs that this process may use")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _crop(text: str) -> str | tuple[int, ...]:
+    if text in ("auto", "full"):
+        return text
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be auto, full or X,Y,W,H in pixels, got {text!r}") from None
+    return x, y, width, height
+
+
+def _bands(text: str) -> dict[str, tuple[float, float]]:
+    bands = {}
+    for part in text.split(","):
+        name, _, edges = part.partition("=")
+        low, _, high = edges.partition("-")
+        try:
+            bands[name.strip()] = (float(low), float(high))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be NAME=LOW-HIGH,... in Hz, got {part!r}") from None
+    return bands
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool, unit: str) -> Iterator[Progress]:
+    """A bar on stderr when that is a terminal and tqdm is there; the log's lines then go above it."""
+    try:
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
+    except ImportError:
+        quiet = True
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with logging_redirect_tqdm([logger]), tqdm(unit=unit, unit_scale=True, dynamic_ncols=True) as bar:
+
+        def report(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield report
+
+
+def _spot(arguments: argparse.Namespace) -> None:
+    from mmme_fast.pipeline import spot
+
+    film = Path(arguments.film).resolve()
+    out = arguments.out or Path(f"{film.name if film.is_dir() else film.stem}_mmme_fast")
+    with _progress(arguments.quiet, " frames") as progress:
+        result = spot(
+            arguments.film, flow=arguments.flow, crop=arguments.crop, size=arguments.size, fps=arguments.fps,
+            eeg=arguments.eeg, out=out, progress=progress, threads=arguments.threads,
+        )  # fmt: skip
+    _print_intervals(result.intervals)
+    print(f"{len(result.blinks)} blinks; {result.meta['frames']} frames in {result.meta['seconds']:.1f} s")
+    _print_results(out)
+
+
+def _print_intervals(intervals: Sequence[Interval]) -> None:
+    types = [one.type for one in intervals]
+    print(f"{len(types)} expressions: {types.count('micro')} micro, {types.count('macro')} macro")
+    if intervals:
+        print(f"  {'type':5} {'onset':>9} {'apex':>9} {'offset':>9} s {'frames':>17} {'score':>7}")
+    for one in intervals:
+        frames = f"{one.onset}-{one.offset}"
+        print(
+            f"  {one.type:5} {one.onset_s:9.3f} {one.apex_s:9.3f} {one.offset_s:9.3f}   {frames:>17} {one.score:7.2f}"
+        )
+
+
+def _print_results(out: Path) -> None:
+    print(f"results: {out}")
+    if (out / "report.html").exists():
+        print(f"report:  {out / 'report.html'}")
+
+
+def _flow(arguments: argparse.Namespace) -> None:
+    from mmme_fast import flow
+    from mmme_fast._arrays import whole
+    from mmme_fast.frames import open_frames
+    from mmme_fast.results import identity, output_folder
+
+    out: Path = arguments.out
+    write = _FLOW_FILES.get(out.suffix.lower())
+    if write is None:
+        raise ValueError(f"out must end in {' or '.join(_FLOW_FILES)}, got {out.name}")
+    method = getattr(flow, arguments.method)
+    interval = whole(arguments.interval, "interval", low=1)
+    output_folder(out.parent)
+    frames = open_frames(arguments.film, crop=arguments.crop, size=arguments.size, fps=arguments.fps)
+
+    # What a film declares is not to be trusted, and the file's header needs the number of frames.
+    n_frames, reference = _counted(frames, arguments.reference)
+    stop = n_frames if arguments.stop is None else whole(arguments.stop, "stop", low=1, high=n_frames)
+    start = whole(arguments.start, "start", low=0, high=stop - 1)
+    curr = np.arange(start, stop)
+    if arguments.reference is None:
+        if interval >= len(curr):
+            raise ValueError(f"interval must be below the number of frames, {len(curr)}, got {interval}")
+        prev, curr = curr[:-interval], curr[interval:]
+    else:
+        whole(arguments.reference, "reference", low=0, high=n_frames - 1)
+        prev = np.full_like(curr, arguments.reference)
+    more = {
+        "prev": prev,
+        "curr": curr,
+        "timestamp": frames.timestamps[curr],
+        "meta": np.array(json.dumps({
+            "mmme_fast": __version__, "input": identity(frames.source), "method": arguments.method,
+            "crop": list(frames.crop), "grey": frames.grey, "fps": frames.fps, "warnings": frames.warnings,
+        })),
+    }  # fmt: skip
+
+    with _progress(arguments.quiet, " flows") as progress:
+
+        def flows() -> Iterator[Flow]:
+            done = 0
+            for before, after in _pairs(frames, start, stop, interval, reference):
+                yield method(before, after, threads=arguments.threads)
+                done += len(after)
+                progress(done, len(curr))
+            if done != len(curr):
+                raise ValueError(f"{frames.source} changed while it was read: {len(curr)} flows became {done}")
+
+        try:
+            write(out, (len(curr), *frames.shape[1:], 2), flows(), more)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {out} was not written") from None
+    print(f"{len(curr)} flows of {frames.shape[2]}x{frames.shape[1]} pixels: {out}")
+
+
+def _counted(frames: Frames, wanted: int | None) -> tuple[int, NDArray[Any] | None]:
+    """The number of frames that there are, and one of them."""
+    n_frames, frame = 0, None
+    for chunk in frames.chunks(BATCH):
+        if wanted is not None and n_frames <= wanted < n_frames + len(chunk):
+            frame = chunk[wanted - n_frames].copy()
+        n_frames += len(chunk)
+    return n_frames, frame
+
+
+def _pairs(
+    frames: Frames, start: int, stop: int, interval: int, reference: NDArray[Any] | None
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The frames start to stop - 1 with those `interval` before them, or with the reference."""
+    held: NDArray[Any] | None = None
+    first = 0
+    with contextlib.closing(frames.chunks(BATCH)) as chunks:
+        for chunk in chunks:
+            part = chunk[max(start - first, 0) : max(stop - first, 0)]
+            first += len(chunk)
+            if len(part) and reference is not None:
+                yield reference, part
+            elif len(part):
+                held = part if held is None else np.concatenate([held, part])
+                if len(held) > interval:
+                    yield held[:-interval], held[interval:]
+                    held = held[-interval:]
+            if first >= stop:
+                return
+
+
+def _write_npz(out: Path, shape: tuple[int, ...], flows: Iterator[Flow], more: dict[str, NDArray[Any]]) -> None:
+    from mmme_fast.results import written
+
+    with written(out) as file, zipfile.ZipFile(file, "w") as archive:
+        with archive.open("flow.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(
+                member, {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+            )
+            for flow in flows:
+                member.write(flow.data)
+        for name, array in more.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array)
+
+
+def _write_zarr(out: Path, shape: tuple[int, ...], flows: Iterator[Flow], more: dict[str, NDArray[Any]]) -> None:
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError('writing .zarr needs zarr: pip install "mmme_fast[zarr]"; or write .npz') from error
+    if out.exists():
+        raise FileExistsError(errno.EEXIST, "out must not be there yet", str(out))
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        store = Path(folder) / out.name
+        group = zarr.open_group(str(store), mode="w")
+        group.attrs.update(json.loads(str(more.pop("meta"))))
+        for name, array in more.items():
+            zarr.open_array(str(store / name), mode="w", shape=array.shape, dtype=array.dtype)[:] = array
+        target = zarr.open_array(str(store / "flow"), mode="w", shape=shape, chunks=(1, *shape[1:]), dtype="float32")
+        done = 0
+        for flow in flows:
+            target[done : done + len(flow)] = flow
+            done += len(flow)
+        os.replace(store, out)
+
+
+_FLOW_FILES: dict[str, Callable[[Path, tuple[int, ...], Iterator[Flow], dict[str, NDArray[Any]]], None]] = {
+    ".npz": _write_npz,
+    ".zarr": _write_zarr,
+}
+
+
+def _band_power(arguments: argparse.Namespace) -> None:
+    from mmme_fast.eeg import open_recording, stream_band_power
+
+    recording = open_recording(arguments.recording, sfreq=arguments.sfreq)
+    stream = stream_band_power(
+        recording, bands=arguments.bands, window=arguments.window, hop=arguments.hop, taper=arguments.taper,
+        threads=arguments.threads,
+    )  # fmt: skip
+    with _progress(arguments.quiet, " windows") as progress:
+        stream.save(arguments.out, progress=progress)
+    print(f"{len(recording.ch_names)} channels, {recording.duration:.6g} s at {recording.sfreq:g} Hz")
+    for name, (low, high) in stream.bands.items():
+        print(f"  {name:8} {low:g}-{high:g} Hz, {stream.bins[name]} bins of {stream.resolution:g} Hz")
+    print(f"{len(stream)} windows, {stream.unit}: {arguments.out}")
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    info = sys_info()
+    if arguments.json:
+        print(json.dumps(info, indent=2))
+        return
+    width = max(map(len, info))
+    for key, value in info.items():
+        text = ", ".join(value) if isinstance(value, list) else "not installed" if value is None else value
+        print(f"{key:{width}}  {text}")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from mmme_fast import synth
+    from mmme_fast.pipeline import spot
+    from mmme_fast.results import output_folder
+
+    out = output_folder(arguments.out)
+    results = out / "results"
+    film = synth.film(arguments.seconds, seed=1, micro=12, macro=6)
+    print(f"drawing {len(film)} frames with known expressions: {out / 'film.avi'}", flush=True)
+    film.write(out / "film.avi")
+    film.write_truth(out / "film.csv")
+    with _progress(False, " frames") as progress:
+        result = spot(out / "film.avi", crop="full", out=results, progress=progress)
+    _print_intervals(result.intervals)
+    expressions = [event for event in film.truth if event.type != "blink"]
+    blinks = [event for event in film.truth if event.type == "blink"]
+    hits = _hits(expressions, result.intervals)
+    print(
+        f"found {hits} of {len(expressions)} expressions and {_hits(blinks, result.blinks)} of "
+        f"{len(blinks)} blinks; {len(result.intervals) - hits} false hits; "
+        f"{result.meta['frames_per_second']:g} frames/s"
+    )
+    try:
+        _demo_band_power(arguments.seconds, out)
+    except ImportError as error:
+        logger.warning("the band power of the recording is left out: %s", error)
+    _print_results(results)
+
+
+def _demo_band_power(seconds: float, out: Path) -> None:
+    from mmme_fast import synth
+    from mmme_fast.eeg import open_recording, stream_band_power
+
+    made = synth.recording(seconds, seed=1)
+    stream = stream_band_power(open_recording(made.write(out / "recording.vhdr")), taper="boxcar")
+    stream.save(out / "band_power.npz")
+    with np.load(out / "band_power.npz") as saved:
+        # Mean density times bandwidth is the power in a band.
+        power = saved["power"] * [n * stream.resolution for n in stream.bins.values()]
+    truth = np.stack([made.truth[name] for name in stream.bands], axis=-1)
+    error = float(np.abs(power / truth - 1).max())
+    print(f"band power of {made.shape[0]} channels in {len(power)} windows: within {error:.1g} of the truth")
+
+
+def _hits(events: Sequence[Event], intervals: Sequence[Interval]) -> int:
+    """How many intervals are events, one to one: they share at least half of the frames that either has."""
+    left = list(events)
+    hits = 0
+    for one in intervals:
+        for event in left:
+            shared = min(event.offset, one.offset) - max(event.onset, one.onset) + 1
+            either = max(event.offset, one.offset) - min(event.onset, one.onset) + 1
+            if 2 * shared >= either:
+                left.remove(event)
+                hits += 1
+                break
+    return hits

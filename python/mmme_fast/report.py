@@ -1,0 +1,405 @@
+"""The report: what `spot` found in a film, as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Iterable
+from contextlib import closing
+from fractions import Fraction
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmme_fast import flow, motion
+from mmme_fast.spotting import block_means
+from mmme_fast.strain import optical_strain
+
+if TYPE_CHECKING:
+    from mmme_fast.results import Interval, Spotting
+
+logger = logging.getLogger("mmme_fast")
+
+Pixels = NDArray[np.uint8]
+Signal = NDArray[Any]
+
+PICTURED = 40  # intervals; the strongest ones
+PICTURE_SIDE = 256  # px
+POINTS = 4000  # of a curve; a longer one is drawn as the largest value of each of so many bins
+LEAST_MOTION = 0.25  # px of a crop 256 wide: smaller motion does not get the full colours of the wheel
+CELL = 8  # px: global motion is fitted to flow averaged over cells of this size
+# The colours of the shaded intervals, also those of the words in the table; they read on white and on black.
+COLOURS = {"micro": "#d9480f", "macro": "#1c7ed6", "blink": "#868e96"}
+# Magma (van der Walt and Smith), at equal steps.
+HEAT = np.array([(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191)])
+
+
+def page(spotting: Spotting) -> str:
+    """Return the report as HTML.
+
+    Parameters
+    ----------
+    spotting : Spotting
+        From `mmme_fast.pipeline.spot`. Its `source` is read once more for the pictures; where that
+        fails the page says so.
+
+    Raises
+    ------
+    ImportError
+        Without plotly, ``pip install "mmme_fast[report]"``.
+    """
+    meta = spotting.meta
+    source = str(meta.get("input", {}).get("source", ""))
+    name = Path(source).name or "film"
+    chosen = sorted(spotting.intervals, key=lambda one: -one.score)[:PICTURED]
+    numbers = {i: one for i, one in enumerate(spotting.intervals, 1) if one in chosen}
+    chart = _chart(spotting)
+    figures, trouble = _pictures(spotting, numbers)
+    notes = list(meta.get("warnings", []))
+    if trouble:
+        notes.append(f"some pictures are missing: {trouble}")
+    left_out = len(spotting.intervals) - len(numbers)
+    pictured = f"<p>The {len(numbers)} strongest of {len(spotting.intervals)} intervals.</p>" if left_out else ""
+    warned = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    blinks = _table(spotting.blinks, spotting.fps, {})
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{escape(name)}: facial expressions</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+<h1>Facial expressions in {escape(name)}</h1>
+<p class="path">{escape(source)}</p>
+{_summary(spotting)}
+{f'<section class="warnings" aria-label="Warnings"><ul>{warned}</ul></section>' if warned else ""}
+</header>
+<main>
+<section aria-labelledby="scores">
+<h2 id="scores">Score over time</h2>
+<p>Above 1, the threshold, something moves that is not the head. Drag to zoom, double-click to see all.</p>
+<div role="img" aria-label="Score, head motion and strain over time; the intervals are in the table below">{chart}</div>
+</section>
+<section aria-labelledby="intervals">
+<h2 id="intervals">Intervals</h2>
+{_table(spotting.intervals, spotting.fps, figures)}
+</section>
+<section aria-labelledby="pictures">
+<h2 id="pictures">Pictures</h2>
+{pictured}{_legend() if figures else "<p>There are none.</p>"}
+{"".join(figures.values())}
+</section>
+<details><summary>Blinks ({len(spotting.blinks)})</summary>{blinks}</details>
+<details><summary>Parameters and versions</summary><pre>{escape(json.dumps(meta, indent=2))}</pre></details>
+</main>
+</body>
+</html>
+"""
+
+
+def _summary(spotting: Spotting) -> str:
+    meta, times = spotting.meta, spotting.signals["timestamp"]
+    types = [one.type for one in spotting.intervals]
+    seconds = (float(times[-1] - times[0]) if len(times) else 0.0) + 1 / spotting.fps
+    facts = {
+        "micro-expressions": str(types.count("micro")),
+        "macro-expressions": str(types.count("macro")),
+        "blinks": str(len(spotting.blinks)),
+        "length": _clock(seconds),
+        "frames": f"{len(times):,}",
+        "frames per second": f"{spotting.fps:.6g}",
+    }
+    if "seconds" in meta:
+        facts["taken"] = f"{_clock(meta['seconds'])}, {meta['frames_per_second']:g} frames/s"
+    return f"<dl>{''.join(f'<div><dt>{key}</dt><dd>{escape(value)}</dd></div>' for key, value in facts.items())}</dl>"
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as people write them."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def _table(intervals: list[Interval], fps: float, figures: dict[int, str]) -> str:
+    if not intervals:
+        return "<p>None were found.</p>"
+    rows = []
+    for i, one in enumerate(intervals, 1):
+        number = f'<a href="#interval-{i}">{i}</a>' if i in figures else str(i)
+        moments = [f"{t:.3f}<small>{f}</small>" for t, f in (
+            (one.onset_s, one.onset), (one.apex_s, one.apex), (one.offset_s, one.offset)
+        )]  # fmt: skip
+        cells = [*moments, f"{one.offset_s - one.onset_s + 1 / fps:.3f}", f"{one.score:.2f}", f"{one.amplitude:.2f}"]
+        rows.append(
+            f'<tr><th scope="row">{number}</th><td class="{escape(one.type)}">{escape(one.type)}</td>'
+            f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        )
+    heads = ("", "Type", "Onset", "Apex", "Offset", "Length", "Score", "Amplitude")
+    units = ("", "", "s, frame", "s, frame", "s, frame", "s", "", "px of 256")
+    head = "".join(f'<th scope="col">{name}<small>{unit}</small></th>' for name, unit in zip(heads, units, strict=True))
+    return (
+        '<div class="wide" tabindex="0" role="region" aria-label="Table of intervals"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _chart(spotting: Spotting) -> str:
+    """The curves with the intervals behind them, and plotly.js itself."""
+    try:
+        from plotly.graph_objects import Figure, Scatter
+        from plotly.subplots import make_subplots
+    except ImportError as error:
+        raise ImportError('the report needs plotly: pip install "mmme_fast[report]"') from error
+
+    signals, times = spotting.signals, spotting.signals["timestamp"]
+    head = np.hypot(signals["head_x"], signals["head_y"])
+    rows = (("score", signals["score"]), ("head motion, px", head), ("strain", signals["strain"]))
+    figure: Figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.6, 0.2, 0.2])
+    top = 1.05 * max(1.5, float(signals["score"].max(initial=0)))
+    for kind, colour in COLOURS.items():
+        found = [one for one in (*spotting.intervals, *spotting.blinks) if one.type == kind]
+        if not found:
+            continue
+        # One outline for all intervals of a type: a shape for each would make long films slow.
+        x = [t for one in found for t in (one.onset_s, one.onset_s, one.offset_s, one.offset_s, None)]
+        figure.add_trace(
+            Scatter(x=x, y=[0, top, top, 0, None] * len(found), name=kind, legendgroup=kind, mode="lines",
+                    fill="toself", line={"width": 0}, fillcolor=f"{colour}55", hoverinfo="skip"),
+            row=1, col=1,
+        )  # fmt: skip
+        texts = [f"{kind}<br>{one.onset_s:.3f} to {one.offset_s:.3f} s<br>{one.amplitude:.2f} px" for one in found]
+        figure.add_trace(
+            Scatter(x=[one.apex_s for one in found], y=[one.score for one in found], text=texts, name=kind,
+                    legendgroup=kind, showlegend=False, mode="markers", marker={"color": colour, "size": 7},
+                    hovertemplate="%{text}<br>score %{y:.2f}<extra></extra>"),
+            row=1, col=1,
+        )  # fmt: skip
+    for row, (name, values) in enumerate(rows, 1):
+        at, largest = envelope(times, values)
+        figure.add_trace(
+            Scatter(x=at, y=largest, name=name, showlegend=False, mode="lines", line={"width": 1, "color": "#12a085"},
+                    hovertemplate="%{x:.3f} s: %{y:.3g}<extra></extra>"),
+            row=row, col=1,
+        )  # fmt: skip
+        figure.update_yaxes(title_text=name, row=row, col=1)
+    figure.add_hline(y=1, line={"dash": "dash", "width": 1, "color": "#888"}, row=1, col=1)
+    grid = "rgba(128, 128, 128, 0.25)"
+    figure.update_xaxes(gridcolor=grid, zeroline=False)
+    figure.update_yaxes(gridcolor=grid, zeroline=False, rangemode="tozero", title_font_size=12)
+    figure.update_yaxes(range=[0, top], row=1, col=1)
+    figure.update_xaxes(title_text="s", row=3, col=1)
+    figure.update_layout(
+        height=480, margin={"l": 50, "r": 10, "t": 30, "b": 40}, template="none", paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}, dragmode="zoom",
+        modebar={"bgcolor": "rgba(0, 0, 0, 0)", "color": "#888", "activecolor": "#12a085"},
+    )  # fmt: skip
+    html: str = figure.to_html(
+        full_html=False, include_plotlyjs=True, div_id="chart", post_script=PAINT,
+        config={"responsive": True, "displaylogo": False,
+                "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]]},
+    )  # fmt: skip
+    return html
+
+
+def envelope(times: Signal, values: Signal) -> tuple[Signal, Signal]:
+    """The largest value of each of at most POINTS bins, and when it was; short curves are as they are."""
+    size = -(-len(values) // POINTS)
+    if size <= 1:
+        return times, values
+    starts = np.arange(0, len(values), size)
+    where = np.array([start + int(values[start : start + size].argmax()) for start in starts])
+    return times[where], values[where]
+
+
+def _pictures(spotting: Spotting, numbers: dict[int, Interval]) -> tuple[dict[int, str], str]:
+    """HTML of each interval's pictures, and why some are missing."""
+    frames, trouble = _frames(spotting.source, {f for one in numbers.values() for f in (one.onset, one.apex)})
+    figures = {
+        i: _figures(i, one, frames[one.onset], frames[one.apex])
+        for i, one in numbers.items()
+        if one.onset in frames and one.apex in frames
+    }
+    return figures, trouble
+
+
+def _frames(source: Any, wanted: Iterable[int]) -> tuple[dict[int, Signal], str]:
+    """The frames of these numbers, read in sequence, since seeking in a film is inexact."""
+    frames: dict[int, Signal] = {}
+    left = sorted(wanted, reverse=True)
+    if not left:
+        return frames, ""
+    try:
+        if source is None:
+            raise ValueError("the film is not known here")
+        done = 0
+        with closing(source.chunks()) as chunks:
+            for chunk in chunks:
+                while left and left[-1] < done + len(chunk):
+                    number = left.pop()
+                    frames[number] = chunk[number - done].copy()  # lets go of the chunk
+                done += len(chunk)
+                if not left:
+                    return frames, ""
+        return frames, f"the film now ends after {done} frames"
+    except (OSError, ValueError) as error:
+        logger.warning("the report lacks pictures: %s", error)
+        return frames, str(error)
+
+
+def _figures(number: int, one: Interval, onset: Signal, apex: Signal) -> str:
+    before, after = _comparable(onset, apex)
+    height, width = before.shape
+    rest = expression_flow(before, after)
+    scale = 256 / max(height, width)
+    longest = float(np.quantile(np.hypot(rest[..., 0], rest[..., 1]), 0.999)) * scale
+    strain = optical_strain(rest)
+    most = float(np.quantile(strain, 0.999))
+    pictures = (
+        (f"onset, {one.onset_s:.3f} s", before),
+        (f"apex, {one.apex_s:.3f} s", after),
+        (f"flow, up to {longest:.2f} px of 256", wheel(rest * (scale / max(longest, LEAST_MOTION)))),
+        (f"strain, up to {most:.3f}", _heat(strain / max(most, 1e-6))),
+    )
+    unit = 100 * max(height, width)
+    place = f"left:{one.x * unit / width:.1f}%;top:{one.y * unit / height:.1f}%"
+    figures = "".join(
+        f'<figure><div><img src="{_png(_bytes(pixels))}" alt="{text}" width="{width}" height="{height}" '
+        f'loading="lazy"><i style="{place}"></i></div><figcaption>{text}</figcaption></figure>'
+        for text, pixels in pictures
+    )
+    kind = escape(one.type)
+    return (
+        f'<article id="interval-{number}" aria-labelledby="title-{number}"><h3 id="title-{number}">{number}. '
+        f'<span class="{kind}">{kind}</span> {one.onset_s:.3f} to {one.offset_s:.3f} s, score {one.score:.2f}</h3>'
+        f'<div class="pictures">{figures}</div></article>'
+    )
+
+
+def _comparable(onset: Signal, apex: Signal) -> tuple[Signal, Signal]:
+    """Both frames as float32 in 0..1 and at most PICTURE_SIDE wide and high."""
+    pair = np.stack([onset, apex]).astype(np.float32)
+    low, high = (0.0, 255.0) if onset.dtype == np.uint8 else (float(pair.min()), float(pair.max()))
+    pair = (pair - low) / max(high - low, 1e-12)
+    side = max(pair.shape[1:])
+    if side > PICTURE_SIDE:
+        # Not below what flow asks for, where the crop is a narrow band.
+        pair = block_means(pair, *(max(n * PICTURE_SIDE // side, min(n, 8)) for n in pair.shape[1:]))
+    return pair[0], pair[1]
+
+
+def expression_flow(before: Signal, after: Signal) -> NDArray[np.float32]:
+    """Flow from one frame to the other after the head's motion between them is undone: (y, x, 2)."""
+    height, width = before.shape
+    rows, columns = max(height // CELL, 2), max(width // CELL, 2)
+    cells = block_means(flow.farneback(before, after)[None], rows, columns)[0]
+    ys, xs = (np.arange(rows) + 0.5) * height / rows - 0.5, (np.arange(columns) + 0.5) * width / columns - 0.5
+    head = motion.global_motion(
+        cells, weights=motion.texture(before, rows, columns) + 1e-6, points=np.stack(np.meshgrid(xs, ys), axis=-1)
+    )
+    return flow.farneback(before, np.clip(motion.warp(after[None], head[None])[0], 0, 1))
+
+
+def wheel(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Colours of flow, (y, x, 3) in 0..1: the hue is the direction, and the paler the shorter; length 1 is full."""
+    length = np.minimum(np.hypot(vectors[..., 0], vectors[..., 1]), 1)
+    hue = np.arctan2(vectors[..., 1], vectors[..., 0]) * (3 / np.pi)  # 0 to 6 once around, modulo 6
+    step = (np.array([5, 3, 1]) + hue[..., None]) % 6
+    colours: NDArray[np.float32] = 1 - length[..., None] * np.clip(np.minimum(step, 4 - step), 0, 1)
+    return colours
+
+
+def _heat(values: Signal) -> NDArray[np.float32]:
+    at = np.linspace(0, 1, len(HEAT))
+    return np.stack([np.interp(values, at, channel / 255) for channel in HEAT.T], axis=-1).astype(np.float32)
+
+
+def _legend() -> str:
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    return (
+        f'<p class="legend"><img src="{_png(_bytes(wheel(np.stack([x, y], axis=-1))))}" alt="" width="64" height="64">'
+        "<span>The flow leads from onset to apex, head motion removed. Its colour is the direction in which the skin "
+        "moves, from the middle of this wheel outwards; white is rest. Strain is how far it is stretched or sheared, "
+        "black where it is not. The ring marks where the motion was strongest.</span></p>"
+    )
+
+
+def _bytes(pixels: Signal) -> Pixels:
+    scaled: Pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+    return scaled
+
+
+def _png(pixels: Pixels) -> str:
+    """Grey (y, x) or RGB (y, x, 3) as a data URI."""
+    import av
+
+    format_ = "gray" if pixels.ndim == 2 else "rgb24"
+    encoder: Any = av.CodecContext.create("png", "w")
+    encoder.height, encoder.width = pixels.shape[:2]
+    encoder.pix_fmt, encoder.time_base, encoder.options = format_, Fraction(1), {"pred": "mixed"}
+    packets = [*encoder.encode(av.VideoFrame.from_ndarray(pixels, format=format_)), *encoder.encode()]
+    return f"data:image/png;base64,{base64.b64encode(b''.join(bytes(p) for p in packets)).decode()}"
+
+
+# The chart follows the page's colours, which follow the reader's choice of light or dark.
+PAINT = """
+const paint = () => Plotly.relayout("{plot_id}", {"font.color": getComputedStyle(document.body).color});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+paint();
+"""
+
+STYLE = f"""
+:root {{ color-scheme: light dark; --line: #8884; --soft: #8882; --quiet: #666; --warm: #b35900; --link: #1864ab; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --quiet: #aaa; --warm: #ffa94d; --link: #74c0fc; }} }}
+* {{ box-sizing: border-box; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1120px; margin: 0 auto; padding: 1rem; }}
+h1, h2, h3 {{ line-height: 1.2; overflow-wrap: anywhere; }}
+h1 {{ font-size: 1.6rem; margin: .5rem 0; }}
+h2 {{ font-size: 1.25rem; margin: 2rem 0 .5rem; }}
+h3 {{ font-size: 1rem; margin: 0 0 .5rem; }}
+a {{ color: var(--link); }}
+.path, small, figcaption, dt, .legend {{ color: var(--quiet); font-size: .85rem; }}
+.path {{ margin: 0; overflow-wrap: anywhere; }}
+dl {{ display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: 1rem 0; }}
+dd {{ margin: 0; font-size: 1.15rem; font-weight: 600; }}
+.warnings {{ border-left: 4px solid var(--warm); background: var(--soft); padding: .5rem 1rem;
+  overflow-wrap: anywhere; }}
+.warnings ul {{ margin: 0; padding-left: 1rem; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .3rem .75rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }}
+th, td:nth-child(2), small {{ white-space: nowrap; }}
+th:nth-child(2), td:nth-child(2) {{ text-align: left; }}
+td small, thead small {{ display: block; font-weight: 400; }}
+{
+    "".join(
+        f"td.{kind}, span.{kind} {{ font-weight: 600; }} td.{kind}::before, span.{kind}::before {{ content: ''; "
+        f"display: inline-block; width: .7em; height: .7em; margin-right: .4em; background: {colour}; }}"
+        for kind, colour in COLOURS.items()
+    )
+}
+@media (max-width: 600px) {{ table {{ font-size: .85rem; }} th, td {{ padding-right: .5rem; }} }}
+article {{ padding: 1rem 0; border-bottom: 1px solid var(--line); }}
+article:target {{ background: var(--soft); }}
+.pictures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem; }}
+figure {{ margin: 0; max-width: 320px; }}
+figure div {{ position: relative; }}
+figure img {{ display: block; width: 100%; height: auto; }}
+figure i {{ position: absolute; width: 14%; aspect-ratio: 1; border: 1.5px solid #fff; outline: 1px solid #000a;
+  border-radius: 50%; transform: translate(-50%, -50%); }}
+.legend {{ display: flex; gap: 1rem; align-items: center; max-width: 46rem; }}
+.legend img {{ border-radius: 50%; flex: none; }}
+details {{ margin-top: 2rem; }}
+summary {{ cursor: pointer; font-weight: 600; }}
+pre {{ overflow-x: auto; font-size: .8rem; }}
+"""
