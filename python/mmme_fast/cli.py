@@ -315,7 +315,7 @@ def _pairs(
 
 
 def _write_npz(out: Path, shape: tuple[int, ...], flows: Iterator[Flow], more: dict[str, NDArray[Any]]) -> None:
-    from mmme_fast.results import written
+    from mmme_fast._files import written
 
     with written(out) as file, zipfile.ZipFile(file, "w") as archive:
         with archive.open("flow.npy", "w", force_zip64=True) as member:
