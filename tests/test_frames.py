@@ -143,7 +143,10 @@ def test_frames_without_times_get_them_from_the_rate(tmp_path: Path) -> None:
         pytest.skip("this FFmpeg cannot encode H.264")
     frames, _ = everything(write_film(tmp_path / "raw.h264", scene(20), "libx264", "yuv420p"))
     np.testing.assert_allclose(frames.timestamps, np.arange(20) / 25)
-    assert frames.warnings == ["20 frames carry no time of their own: it follows from the rate"]
+    assert frames.warnings == [
+        "states no length: if its end is missing, that does not show",
+        "20 frames carry no time of their own: it follows from the rate",
+    ]
 
 
 @pytest.mark.parametrize(("n", "overlap"), [(1, 0), (7, 0), (7, 3), (16, 15), (40, 1), (64, 0)])
@@ -543,6 +546,18 @@ def test_reading_ahead_is_bounded_and_stops_with_its_consumer() -> None:
     assert threading.active_count() == before
 
 
+def test_abandoned_passes_leave_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    stack = tmp_path / "stack.tif"
+    assert cv2.imwritemulti(str(stack), list(scene(40)))
+    film = write_film(tmp_path / "a.avi", scene(40), "mpeg4", "yuv420p")
+    for source in (write_folder(tmp_path / "folder", scene(40)), stack, film):
+        for chunk in open_frames(source).chunks(4):
+            assert len(chunk) == 4
+            break
+        assert threading.active_count() == before
+
+
 def test_error_in_the_thread_reaches_the_consumer_after_the_frames_before() -> None:
     film = (scene(50) / 255).astype(np.float32)
     film[33, 5, 5] = np.inf
@@ -709,7 +724,7 @@ def test_sound_without_a_picture(tmp_path: Path) -> None:
         sound.sample_rate = 8000
         container.mux(stream.encode(sound))
         container.mux(stream.encode(None))
-    with pytest.raises(ValueError, match=r"sound\.mp4 has no video stream"):
+    with pytest.raises(ValueError, match=r"sound\.mp4 has no video stream that FFmpeg can decode"):
         open_frames(path)
 
 
