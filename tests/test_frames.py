@@ -268,6 +268,15 @@ def test_time_that_runs_backwards_is_reported(tmp_path: Path) -> None:
     assert "time does not advance at 1 frames, the first of them frame 2" in frames.warnings
 
 
+def test_names_with_colons_and_percent_signs_are_no_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no colons in file names")
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "a.avi", scene(3), "ffv1", "gray").rename("http:50%03d.avi")
+    _, got = everything("http:50%03d.avi")
+    np.testing.assert_array_equal(got, scene(3))
+
+
 def test_given_fps_replaces_the_times(tmp_path: Path) -> None:
     frames, _ = everything(write_film(tmp_path / "a.mp4", scene(20), "mpeg4", "yuv420p"), fps=150)
     assert frames.fps == 150
@@ -527,7 +536,13 @@ def test_reading_ahead_is_bounded_and_stops_with_its_consumer() -> None:
     frames = open_frames(scene(400, 8, 8))
     read = []
     original = frames._source.read
-    frames._source.read = lambda box: (read.append(p.name) or p for p in original(box))  # type: ignore[method-assign]
+
+    def counted(box: Any) -> Any:
+        for picture in original(box):
+            read.append(picture.name)
+            yield picture
+
+    frames._source.read = counted  # type: ignore[method-assign]
     chunks = frames.chunks(10)
     assert not read  # nothing runs before it is asked for
     next(chunks)
@@ -693,6 +708,7 @@ def test_empty_file(tmp_path: Path, name: str) -> None:
     [
         ("film.mp4", r"film\.mp4 is not a film that FFmpeg can read: Invalid data"),
         ("film.avi", r"film\.avi is not a film that FFmpeg can read: Invalid data"),
+        ("film.txt", r"film\.txt has no video stream that FFmpeg can decode"),
         ("film.npy", r"film\.npy is not a \.npy file that can be mapped"),
         ("film.tif", r"film\.tif must hold at least 2 frames, got 0: it is no TIFF"),
     ],

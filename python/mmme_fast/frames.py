@@ -1,8 +1,8 @@
 """Films, folders of images, TIFF stacks and arrays as chunks of grey frames, each frame with its time.
 
 A source is read in sequence, once per pass, by a thread of its own that runs a chunk or two ahead, so memory does not
-grow with the film. Nothing is invented and nothing dropped: a damaged film gives every frame before the
-damage and then says that it broke off.
+grow with the film. Nothing is invented and nothing dropped: a damaged film gives every frame before the damage and then
+says that it broke off.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
 from itertools import accumulate, count, islice
@@ -37,6 +37,7 @@ __all__ = ["Frames", "open_frames"]
 Array = NDArray[Any]
 Box = tuple[int, int, int, int]
 Grey = Literal["luma", "bgr2gray"]
+Pictures = Generator["_Picture", None, None]
 
 _log = logging.getLogger("mmme_fast")
 
@@ -249,24 +250,24 @@ class Frames:
         chunk = np.empty((n, *self._size), self.dtype)
         filled, times = 0, list[float]()
         failure: Exception | None = None
-        pictures = self._source.read(self.crop)
-        while not stop.is_set():
-            try:
-                picture = next(pictures)
-                self._check(picture)
-            except StopIteration:
-                break
-            except Exception as error:
-                failure = error
-                break
-            chunk[filled] = self._resize(picture.pixels)
-            times.append(picture.time)
-            filled += 1
-            if filled == n:
-                full, chunk = chunk, np.empty_like(chunk)
-                chunk[:overlap] = full[n - overlap :]  # before the consumer has it and may change it
-                yield full, times
-                filled, times = overlap, []
+        with closing(self._source.read(self.crop)) as pictures:
+            while not stop.is_set():
+                try:
+                    picture = next(pictures)
+                    self._check(picture)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failure = error
+                    break
+                chunk[filled] = self._resize(picture.pixels)
+                times.append(picture.time)
+                filled += 1
+                if filled == n:
+                    full, chunk = chunk, np.empty_like(chunk)
+                    chunk[:overlap] = full[n - overlap :]  # before the consumer has it and may change it
+                    yield full, times
+                    filled, times = overlap, []
         if times and not stop.is_set():
             yield chunk[:filled], times
         if failure is not None:
@@ -285,10 +286,11 @@ class Frames:
         """The first frame, whole, of a source that is known to hold at least two."""
         found: list[_Picture] = []
         reason = ""
-        try:
-            found.extend(islice(self._source.read(None), 2))
-        except _BreakOff as error:
-            reason = f": {error}"
+        with closing(self._source.read(None)) as pictures:
+            try:
+                found.extend(islice(pictures, 2))
+            except _BreakOff as error:
+                reason = f": {error}"
         if len(found) < 2:
             raise ValueError(f"{self.source} must hold at least 2 frames, got {len(found)}{reason}")
         height, width = found[0].full
@@ -305,12 +307,10 @@ class Frames:
     def _find_face(self) -> Box:
         step = max(1, round((self.fps or 30.0) / 30))
         detect = _face_detector()
-        try:
-            for picture in islice(self._source.read(None), 0, 30 * step, step):
+        with closing(self._source.read(None)) as pictures, suppress(_BreakOff):  # a pass over the film reports it
+            for picture in islice(pictures, 0, 30 * step, step):
                 if (face := detect(picture.pixels)) is not None:
                     return face
-        except _BreakOff:
-            pass  # the pass over the whole film reports it
         raise ValueError(
             f'crop="auto" found no face in the first {30 * step} frames of {self.source}: '
             'give crop="full" or crop=(x, y, width, height)'
@@ -381,7 +381,7 @@ class _Source:
         self.name = name
         self.notes: list[str] = []
 
-    def read(self, box: Box | None) -> Iterator[_Picture]:
+    def read(self, box: Box | None) -> Pictures:
         """The pictures from the start, cropped to the box."""
         raise NotImplementedError
 
@@ -431,15 +431,16 @@ class _Film(_Source):
         import av
 
         try:
-            container = av.open(self.name)
+            container = av.open(f"file:{self.name}")  # what stands before a colon in the name is no protocol
         except av.FFmpegError as error:
             raise ValueError(f"{self.name} is not a film that FFmpeg can read: {error.strerror}") from error
-        if not container.streams.video or container.streams.video[0].codec_context is None:
+        text = container.format.name == "tty"  # which FFmpeg would draw, as it did on a terminal
+        if text or not container.streams.video or container.streams.video[0].codec_context is None:
             container.close()
             raise ValueError(f"{self.name} has no video stream that FFmpeg can decode")
         return container
 
-    def read(self, box: Box | None) -> Iterator[_Picture]:
+    def read(self, box: Box | None) -> Pictures:
         # Several decoding threads report an error late and lose frames on the way, so from the first error on the film
         # is decoded again by one, which gives exactly the frames before the damage.
         done = 0
@@ -450,7 +451,7 @@ class _Film(_Source):
         except _BreakOff:
             yield from islice(self._decoded(box, threads=1), done, None)
 
-    def _decoded(self, box: Box | None, threads: int) -> Iterator[_Picture]:
+    def _decoded(self, box: Box | None, threads: int) -> Pictures:
         import av
 
         with self._opened() as container:
@@ -542,7 +543,7 @@ class _Folder(_Source):
         self.rate = _rate(np.array(self._times))
         self.declared = len(images)
 
-    def read(self, box: Box | None) -> Iterator[_Picture]:
+    def read(self, box: Box | None) -> Pictures:
         def picture(path: Path, time: float) -> _Picture:
             with path.open("rb") as file:
                 try:
@@ -567,7 +568,7 @@ class _Stack(_Source):
         with path.open("rb") as file, suppress(_BreakOff):  # a pass over the pages reports it
             self.declared = sum(1 for _ in _TiffPage.walk(file))
 
-    def read(self, box: Box | None) -> Iterator[_Picture]:
+    def read(self, box: Box | None) -> Pictures:
         def picture(number: int, page: _TiffPage) -> _Picture:
             with open(self.name, "rb") as file:  # its own, for the position
                 return page.picture(file, box, self._grey, math.nan, f"page {number}")
@@ -587,7 +588,7 @@ class _Array(_Source):
             raise ValueError(f"{name} must be (frame, y, x) grey or (frame, y, x, 3) RGB, got shape {array.shape}")
         self.declared = len(array)
 
-    def read(self, box: Box | None) -> Iterator[_Picture]:
+    def read(self, box: Box | None) -> Pictures:
         for number in range(self.declared or 0):
             if number % 256 == 0:
                 array = self._load()  # a map anew, so that the pages already read do not stay in memory
@@ -602,7 +603,7 @@ def _mapped(path: Path) -> Array:
     return array
 
 
-def _ahead(jobs: Iterator[Callable[[], _Picture]]) -> Iterator[_Picture]:
+def _ahead(jobs: Iterator[Callable[[], _Picture]]) -> Pictures:
     """The results of the jobs, in order, a few of them at work at a time."""
     workers = min(get_num_threads(), 8)
     pool = ThreadPoolExecutor(workers, "mmme_fast images")
