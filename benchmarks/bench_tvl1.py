@@ -1,4 +1,4 @@
-"""TV-L1 beside OpenCV's DualTVL1OpticalFlow: one thread each, the same noisy pair, the distance between results noted."""
+"""TV-L1 beside OpenCV's DualTVL1OpticalFlow: one thread each, one noisy pair, the distance noted."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def errors(flow: Floats, other: Floats) -> dict[str, float]:
 
 @cache
 def sensitivity(size: int) -> tuple[Floats, list[tuple[Floats, Floats]], dict[str, float]]:
-    """OpenCV's flow of a pair, the pair perturbed by 1e-6 a few times, and the errors between OpenCV's farthest results."""
+    """OpenCV's flow of a pair, perturbations of the pair by 1e-6, and the largest errors between OpenCV's flows of all."""
     prev, curr, _ = frame_pair(size, size)
     rng = np.random.default_rng(1)
 
@@ -101,7 +101,7 @@ def test_tvl1_is_as_close_to_opencv_as_opencv_to_itself(backend: str, size: int)
     each = [errors(mmme_fast.tvl1(*pair, threads=1), reference) for pair in pairs]
     found = {key: float(np.mean([e[key] for e in each])) for key in floor}
     print(f"\n{size} {backend}: {found}; OpenCV to itself: {floor}")
-    slack = 1.25 if EXACT_WARP else 4
+    slack = 1.5 if EXACT_WARP else 4
     assert found["mean"] < slack * floor["mean"]
     assert found["median"] < max(0.002, slack * floor["median"])
     assert found["interior"] < max(0.003, slack * floor["interior"])
