@@ -80,7 +80,7 @@ def errors(flow: Floats, other: Floats) -> dict[str, float]:
 
 @cache
 def sensitivity(size: int) -> tuple[Floats, list[tuple[Floats, Floats]], dict[str, float]]:
-    """OpenCV's flow of a pair, perturbations of the pair by 1e-6, and the largest errors between OpenCV's flows of all."""
+    """OpenCV's flow of a pair, the pair perturbed by 1e-6, and the largest errors between OpenCV's flows."""
     prev, curr, _ = frame_pair(size, size)
     rng = np.random.default_rng(1)
 
