@@ -184,34 +184,33 @@ MMME_INLINE void align_taps(Taps& t) {
     }
 }
 
-template <int n>
-MMME_INLINE float weigh(const float* from, std::ptrdiff_t step, const float (&weight)[5][lanes], int k) {
-    float sum = weight[0][k] * from[0] + weight[1][k] * from[step] + weight[2][k] * from[2 * step] +
-                weight[3][k] * from[3 * step];
-    if constexpr (n == 5) sum += weight[4][k] * from[4 * step];
-    return sum;
+template <int n> MMME_INLINE float weigh(const float (&weight)[5][lanes], int k, const float (&value)[5]) {
+    const float sum =
+        weight[0][k] * value[0] + weight[1][k] * value[1] + weight[2][k] * value[2] + weight[3][k] * value[3];
+    return n == 5 ? sum + weight[4][k] * value[4] : sum;
 }
 
-template <int n>
-MMME_INLINE float weigh_rows(const float* from, std::ptrdiff_t row, const Taps& tx, const Taps& ty, int k) {
-    const float lines[5] = {weigh<n>(from, 1, tx.weight, k), weigh<n>(from + row, 1, tx.weight, k),
-                            weigh<n>(from + 2 * row, 1, tx.weight, k), weigh<n>(from + 3 * row, 1, tx.weight, k),
-                            n == 5 ? weigh<n>(from + 4 * row, 1, tx.weight, k) : 0.0f};
-    float sum = ty.weight[0][k] * lines[0] + ty.weight[1][k] * lines[1] + ty.weight[2][k] * lines[2] +
-                ty.weight[3][k] * lines[3];
-    if constexpr (n == 5) sum += ty.weight[4][k] * lines[4];
-    return sum;
+template <int n> MMME_INLINE float weigh_line(const float* from, const Taps& t, int k) {
+    return weigh<n>(t.weight, k, {from[0], from[1], from[2], from[3], n == 5 ? from[4] : 0.0f});
 }
 
-// The same n x n taps for all pixels: whole vectors are read where they lie.
-template <int n>
-MMME_INLINE void sample_together(const float* from, std::ptrdiff_t pitch, const Taps& tx, const Taps& ty,
-                                 float (*MMME_RESTRICT out)[lanes]) {
+template <int nx, int ny>
+MMME_INLINE float weigh_square(const float* from, std::ptrdiff_t row, const Taps& tx, const Taps& ty, int k) {
+    return weigh<ny>(ty.weight, k,
+                     {weigh_line<nx>(from, tx, k), weigh_line<nx>(from + row, tx, k),
+                      weigh_line<nx>(from + 2 * row, tx, k), weigh_line<nx>(from + 3 * row, tx, k),
+                      ny == 5 ? weigh_line<nx>(from + 4 * row, tx, k) : 0.0f});
+}
+
+// The same nx x ny taps for all pixels: whole vectors are read where they lie.
+template <int nx, int ny>
+void sample_together(const float* from, std::ptrdiff_t pitch, const Taps& tx, const Taps& ty,
+                     float (*MMME_RESTRICT out)[lanes]) {
     MMME_IVDEP
     for (int k = 0; k < lanes; ++k) {
-        out[0][k] = weigh_rows<n>(from + k, channels * pitch, tx, ty, k);
-        out[1][k] = weigh_rows<n>(from + pitch + k, channels * pitch, tx, ty, k);
-        out[2][k] = weigh_rows<n>(from + 2 * pitch + k, channels * pitch, tx, ty, k);
+        out[0][k] = weigh_square<nx, ny>(from + k, channels * pitch, tx, ty, k);
+        out[1][k] = weigh_square<nx, ny>(from + pitch + k, channels * pitch, tx, ty, k);
+        out[2][k] = weigh_square<nx, ny>(from + 2 * pitch + k, channels * pitch, tx, ty, k);
     }
 }
 
@@ -229,18 +228,19 @@ void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin,
             find_taps<0>(ty, y, v, last_y);
             float sample[channels][lanes];
             const float* from = curr.row(grey, ty.low - 1) + tx.low - 1;
-            if (tx.high == tx.low && ty.high == ty.low) {
-                sample_together<4>(from, curr.pitch, tx, ty, sample);
-            } else if (tx.high - tx.low <= 1 && ty.high - ty.low <= 1) {
-                align_taps(tx);
-                align_taps(ty);
-                sample_together<5>(from, curr.pitch, tx, ty, sample);
+            if (tx.high - tx.low <= 1 && ty.high - ty.low <= 1) {
+                const bool wide = tx.high > tx.low, tall = ty.high > ty.low;
+                if (wide) align_taps(tx);
+                if (tall) align_taps(ty);
+                const auto together = wide ? (tall ? sample_together<5, 5> : sample_together<5, 4>)
+                                           : (tall ? sample_together<4, 5> : sample_together<4, 4>);
+                together(from, curr.pitch, tx, ty, sample);
             } else {
                 for (int k = 0; k < lanes; ++k)
                     for (int c = 0; c < channels; ++c)
                         sample[c][k] =
-                            weigh_rows<4>(curr.row(static_cast<Channel>(c), ty.index[k] - 1) + tx.index[k] + k - 1,
-                                          channels * curr.pitch, tx, ty, k);
+                            weigh_square<4, 4>(curr.row(static_cast<Channel>(c), ty.index[k] - 1) + tx.index[k] + k - 1,
+                                               channels * curr.pitch, tx, ty, k);
             }
             const float* MMME_RESTRICT before = prev.row(grey, y) + x;
             float* MMME_RESTRICT out_x = s.row(ix, y) + x;
@@ -260,12 +260,13 @@ void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin,
 }
 
 struct Steps {
-    float bound, theta, taut; // lambda theta; theta; tau / theta
+    float bound, tau, taut; // lambda theta; tau; tau / theta
 };
 
-// One sweep in x of an inner iteration. `primal` updates the flow of row y: thresholding of the data term, plus theta
-// times the divergence of p; it returns the sum of squared changes. `dual` updates p of the row above from the flow
-// there and in `below`; fused, because by then both rows of flow are new and the primal step has used the old p.
+// One sweep in x of an inner iteration. `primal` updates the flow of row y: thresholding of the data term, plus the
+// divergence of p, which is kept times theta; it returns the sum of squared changes. `dual` updates p of the row above
+// from the flow there and in row y_below; fused, because by then both rows of flow are new and the primal step has used
+// the old p.
 template <bool primal, bool dual> float sweep(const State& s, const Steps& steps, int y, int y_below) {
     const int n = padded(s.at.width);
     const float* MMME_RESTRICT gx = s.row(ix, y);
@@ -285,21 +286,21 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
     const float* MMME_RESTRICT top1 = s.flow(0, u1, dual ? y - 1 : y);
     const float* MMME_RESTRICT top2 = s.flow(0, u2, dual ? y - 1 : y);
     const float* MMME_RESTRICT inside = s.inside;
-    const float bound = steps.bound, theta = steps.theta, taut = steps.taut;
-    float error = 0.0f;
+    const float bound = steps.bound, tau = steps.tau, taut = steps.taut;
+    float change = 0.0f;
     MMME_IVDEP
     for (int x = 0; x < n; ++x) {
         float a = flow1[x], b = flow2[x];
         const float up12 = above12[x], up22 = above22[x];
         if constexpr (primal) {
             const float d = clamp((constant[x] + gx[x] * a + gy[x] * b) * scale[x], -bound, bound);
-            const float da = d * gx[x] + theta * (here11[x] - here11[x - 1] + here12[x] - up12);
-            const float db = d * gy[x] + theta * (here21[x] - here21[x - 1] + here22[x] - up22);
+            const float da = d * gx[x] + (here11[x] - here11[x - 1] + here12[x] - up12);
+            const float db = d * gy[x] + (here21[x] - here21[x - 1] + here22[x] - up22);
             a += da;
             b += db;
             flow1[x] = a;
             flow2[x] = b;
-            error += da * da + db * db;
+            change += da * da + db * db;
         }
         if constexpr (dual) {
             const float ax = (top1[x + 1] - top1[x]) * inside[x], ay = a - top1[x];
@@ -307,13 +308,13 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
             const float na = 1.0f + taut * std::sqrt(ax * ax + ay * ay),
                         nb = 1.0f + taut * std::sqrt(bx * bx + by * by);
             const float both = 1.0f / (na * nb), ra = both * nb, rb = both * na;
-            above11[x] = (above11[x] + taut * ax) * ra;
-            above12[x] = (up12 + taut * ay) * ra;
-            above21[x] = (above21[x] + taut * bx) * rb;
-            above22[x] = (up22 + taut * by) * rb;
+            above11[x] = (above11[x] + tau * ax) * ra;
+            above12[x] = (up12 + tau * ay) * ra;
+            above21[x] = (above21[x] + tau * bx) * rb;
+            above22[x] = (up22 + tau * by) * rb;
         }
     }
-    return error;
+    return change;
 }
 
 // Row y of one iteration, 0 <= y <= height; the last one is the dual step alone.
@@ -481,7 +482,7 @@ template <int size> void median_rows(const State& s, int plane, int begin, int e
 
 void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL1& p, const Rows& rows) {
     const Level& at = s.at;
-    const Steps steps{static_cast<float>(p.lambda * p.theta), static_cast<float>(p.theta),
+    const Steps steps{static_cast<float>(p.lambda * p.theta), static_cast<float>(p.tau),
                       static_cast<float>(p.tau / p.theta)};
     const double enough = static_cast<float>(p.epsilon * p.epsilon * (static_cast<double>(at.height) * at.width));
     for (int i = 0; i < p.warps; ++i) {
