@@ -183,6 +183,25 @@ Tap tap(int i, int n, int m) {
     return {at, place - static_cast<float>(at)};
 }
 
+// The taps of every output, as two rows of floats.
+void tap_table(int n, int m, float* at, float* part) {
+    for (int i = 0; i < m; ++i) {
+        const Tap found = tap(i, n, m);
+        at[i] = static_cast<float>(found.at);
+        part[i] = found.part;
+    }
+}
+
+// out[x] = row read at the taps; row has a value after its last, of any finite size.
+void interpolate(const float* MMME_RESTRICT row, const float* MMME_RESTRICT at, const float* MMME_RESTRICT part,
+                 int count, float* MMME_RESTRICT out) {
+    MMME_IVDEP
+    for (int x = 0; x < count; ++x) {
+        const int i = static_cast<int>(at[x]);
+        out[x] = row[i] + part[x] * (row[i + 1] - row[i]);
+    }
+}
+
 // ---- prepare
 
 // The blur of a level before its size is reduced: 2 * radius + 1 taps.
@@ -235,12 +254,12 @@ void convert(const Image& image, int y, float* to, int width) {
 // Row y of a level: the blurred frame, read bilinearly. Blur and interpolation over rows are one filter; over columns
 // the blur runs on the few rows there are, then the interpolation picks.
 void level_row(const float* frame, int height, int width, const Level& level, const Blur& blur, const float* taps,
-               int y, float* to, float* memory) {
+               const float* columns, int y, float* to, float* memory) {
     const Index stride = padded(width);
     const int r = blur.radius, terms = 2 * r + 2;
     float* row = memory + padded(r);
     float* smooth = row + stride + padded(r);
-    float* weights = smooth + stride;
+    float* weights = smooth + stride + lanes;
     const Tap row_tap = tap(y, height, level.height);
     for (int t = 0; t < terms; ++t)
         weights[t] =
@@ -254,15 +273,12 @@ void level_row(const float* frame, int height, int width, const Level& level, co
     const bool same = level.width == width;
     weighted_sum(same ? to : smooth, width, terms - 1, taps, [&](int t) { return row - r + t; });
     if (same) return;
-    for (int x = 0; x < level.width; ++x) {
-        const Tap column = tap(x, width, level.width);
-        const float a = smooth[column.at], b = smooth[smaller(column.at + 1, width - 1)];
-        to[x] = (1.0f - column.part) * a + column.part * b;
-    }
+    smooth[width] = 0.0f;
+    interpolate(smooth, columns, columns + stride, level.width, to);
 }
 
 Index level_row_memory(int width, const Blur& blur) {
-    return 2 * padded(width) + 2 * padded(blur.radius) + padded(2 * blur.radius + 2);
+    return 2 * padded(width) + lanes + 2 * padded(blur.radius) + padded(2 * blur.radius + 2);
 }
 
 // Taps 0..n of the five projections on the polynomial's basis under a Gaussian weight, the inverse of the basis' Gram
@@ -361,14 +377,14 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
 }
 
 struct PrepareMemory {
-    Index frame, level, taps, strips;
-    Index total(int height) const { return 2 * frame + taps + strip_count(height) * strips; }
+    Index frame, columns, taps, strips;
+    Index total(int height) const { return 2 * frame + columns + taps + strip_count(height) * strips; }
 };
 
 PrepareMemory prepare_memory(int height, int width, const Farneback& p) {
     const Blur widest = blur_of(level_at(height, width, p, top_level(height, width, p)).scale);
     const Index a = level_row_memory(width, widest), b = expand_memory(padded(width));
-    return {padded(width) * height, padded(width) * height, padded(2 * widest.radius + 1), a > b ? a : b};
+    return {padded(width) * height, 2 * padded(width), padded(2 * widest.radius + 1), a > b ? a : b};
 }
 
 void prepare(const Image& image, int height, int width, const Farneback& p, float* frame, float* scratch,
@@ -376,7 +392,8 @@ void prepare(const Image& image, int height, int width, const Farneback& p, floa
     const PrepareMemory memory = prepare_memory(height, width, p);
     float* grey = scratch;
     float* reduced = grey + memory.frame;
-    float* taps = reduced + memory.level;
+    float* columns = reduced + memory.frame;
+    float* taps = columns + memory.columns;
     float* rest = taps + memory.taps;
     strips(rows, height, rest, 0, [&](int begin, int end, float*) {
         for (int y = begin; y < end; ++y) convert(image, y, grey + y * padded(width), width);
@@ -390,9 +407,10 @@ void prepare(const Image& image, int height, int width, const Farneback& p, floa
         const Level level = level_at(height, width, p, k);
         const Blur blur = blur_of(level.scale);
         blur_taps(taps, blur);
+        tap_table(width, level.width, columns, columns + padded(width));
         strips(rows, level.height, rest, memory.strips, [&](int begin, int end, float* own) {
             for (int y = begin; y < end; ++y)
-                level_row(grey, height, width, level, blur, taps, y, reduced + y * level.stride, own);
+                level_row(grey, height, width, level, blur, taps, columns, y, reduced + y * level.stride, own);
         });
         float* to = frame + level.offset;
         fill(to - margin, margin, 0.0f);
@@ -408,10 +426,10 @@ void prepare(const Image& image, int height, int width, const Farneback& p, floa
 // The averaging window: pixels i - radius .. i + radius both ways.
 struct Window {
     int radius, length;
-    int step;                                     // a box sums `step` neighbours, then every step-th of those sums
-    bool gaussian, first;                         // first: OpenCV's box of width 1 always takes in row 0 and column 0
-    float bias;                                   // of the determinant, in units of unscaled sums
-    Index lead() const { return padded(radius); } // floats before a row's first plane
+    int step;             // a box sums `step` neighbours, then every step-th of those sums
+    bool gaussian, first; // first: OpenCV's box of width 1 always takes in row 0 and column 0
+    float bias;           // of the determinant, in units of unscaled sums
+    Index lead() const { return padded(2 * radius) + lanes; }           // floats before a row's first plane
     Index pitch(int width) const { return padded(width + 2 * radius); } // from a plane to the next
 };
 
@@ -619,7 +637,14 @@ void form_systems(const float* prev, const Places& places, const float* to_weigh
 void window_row(float* systems, const Window& window, const float* kernel, int width, const BandMemory& sizes,
                 float* partial, float* out) {
     float* row = systems + window.lead();
-    for (int c = 0; c < planes; ++c) extend(row + c * sizes.pitch, width, window.radius, window.radius);
+    // Around each plane its first and last value go on, over half of the gap to the next plane.
+    const Index gap = sizes.pitch - width;
+    for (int c = 0; c <= planes; ++c) {
+        float* MMME_RESTRICT between = row + c * sizes.pitch - gap;
+        const float before = c > 0 ? between[-1] : 0.0f, after = c < planes ? between[gap] : 0.0f;
+        MMME_IVDEP
+        for (Index i = 0; i < gap; ++i) between[i] = i < window.radius ? before : after;
+    }
     const float* from = row - window.radius;
     const auto next = [&](int t) { return from + t; };
     if (window.gaussian || window.step == 1) {
@@ -634,20 +659,34 @@ void window_row(float* systems, const Window& window, const float* kernel, int w
     weighted_sum(out, sizes.sums, window.length - rest, kernel, [&](int t) { return from + rest + t; }, true);
 }
 
-// The flow of one row, from the sum of two rows of window sums.
-void solve_row(const float* first, const float* second, float bias, Index pitch, int width, float* to_u, float* to_v) {
-    const float* MMME_RESTRICT a = first;
-    const float* MMME_RESTRICT b = second;
+// The flow of one row. Its sums are `rest` plus `running`, to which `sums` are added first.
+void solve_row(const float* rest, const float* sums, float* running, float bias, Index pitch, int width, float* to_u,
+               float* to_v) {
+    const float* MMME_RESTRICT a = rest;
+    const float* MMME_RESTRICT b = sums;
+    float* MMME_RESTRICT r = running;
     float* MMME_RESTRICT u = to_u;
     float* MMME_RESTRICT v = to_v;
     MMME_IVDEP
     for (int x = 0; x < width; ++x) {
-        const float g11 = a[x] + b[x], g12 = a[pitch + x] + b[pitch + x], g22 = a[2 * pitch + x] + b[2 * pitch + x];
-        const float h1 = a[3 * pitch + x] + b[3 * pitch + x], h2 = a[4 * pitch + x] + b[4 * pitch + x];
+        const float r0 = r[x] + b[x], r1 = r[pitch + x] + b[pitch + x], r2 = r[2 * pitch + x] + b[2 * pitch + x];
+        const float r3 = r[3 * pitch + x] + b[3 * pitch + x], r4 = r[4 * pitch + x] + b[4 * pitch + x];
+        r[x] = r0;
+        r[pitch + x] = r1;
+        r[2 * pitch + x] = r2;
+        r[3 * pitch + x] = r3;
+        r[4 * pitch + x] = r4;
+        const float g11 = a[x] + r0, g12 = a[pitch + x] + r1, g22 = a[2 * pitch + x] + r2;
+        const float h1 = a[3 * pitch + x] + r3, h2 = a[4 * pitch + x] + r4;
         const float inverse = 1.0f / (g11 * g22 - g12 * g12 + bias);
         u[x] = (g11 * h2 - g12 * h1) * inverse;
         v[x] = (g22 * h1 - g12 * h2) * inverse;
     }
+}
+
+void add(float* MMME_RESTRICT to, const float* MMME_RESTRICT from, Index count) {
+    MMME_IVDEP
+    for (Index i = 0; i < count; ++i) to[i] += from[i];
 }
 
 struct Iteration {
@@ -676,9 +715,13 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
     float* solved = weights + stride;
     alignas(64) Places places;
     const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.sums; };
+    const float* none = slot(window.length);
+    bool weighted = false; // as the rows away from the edge are
+    const auto plain = [&](int row) { return row >= border && row < level.height - border; };
     const auto sum_row = [&](int row, float* sums) {
         const float* u = it.from + 2 * stride * row;
-        edge_weights(level, row, weights);
+        if (!weighted || !plain(row)) edge_weights(level, row, weights);
+        weighted = plain(row);
         for (int x = 0; x < level.width; x += chunk) {
             const int count = static_cast<int>(padded(smaller(level.width - x, chunk)));
             locate(u + x, u + stride + x, level, x, count, row, places);
@@ -702,24 +745,19 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
         else
             sum_row(row, sums);
         last = row;
-        if (window.gaussian) {
-            if (r >= begin + window.radius)
-                weighted_sum(running, sizes.sums, window.length, it.kernel,
-                             [&](int t) { return slot((place + 1 + t) % window.length); });
-        } else {
-            if (place == 0) {
-                std::memcpy(running, sums, sizes.sums * sizeof(float));
-            } else {
-                MMME_IVDEP
-                for (Index i = 0; i < sizes.sums; ++i) running[i] += sums[i];
-            }
-        }
-        if (r >= begin + window.radius) {
+        const bool solves = r >= begin + window.radius;
+        if (window.gaussian && solves)
+            weighted_sum(running, sizes.sums, window.length, it.kernel,
+                         [&](int t) { return slot((place + 1 + t) % window.length); });
+        if (!window.gaussian && place == 0) fill(running, sizes.sums, 0.0f);
+        if (solves) {
             const int y = r - window.radius;
             float* u = it.result ? solved : it.to + 2 * stride * y;
             float* v = u + stride;
-            solve_row(slot(window.gaussian ? window.length : place + 1), running, window.bias, sizes.pitch, level.width,
-                      u, v);
+            if (window.gaussian)
+                solve_row(none, none, running, window.bias, sizes.pitch, level.width, u, v);
+            else
+                solve_row(slot(place + 1), sums, running, window.bias, sizes.pitch, level.width, u, v);
             if (it.result) {
                 float* MMME_RESTRICT out = it.result + static_cast<Index>(2) * level.width * y;
                 for (int x = 0; x < level.width; ++x) {
@@ -727,14 +765,11 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
                     out[2 * x + 1] = v[x];
                 }
             }
+        } else if (!window.gaussian) {
+            add(running, sums, sizes.sums);
         }
         if (!window.gaussian && place == window.length - 1)
-            for (int i = window.length - 2; i > 0; --i) {
-                float* MMME_RESTRICT to = slot(i);
-                const float* MMME_RESTRICT from = slot(i + 1);
-                MMME_IVDEP
-                for (Index j = 0; j < sizes.sums; ++j) to[j] += from[j];
-            }
+            for (int i = window.length - 2; i > 0; --i) add(slot(i), slot(i + 1), sizes.sums);
     }
 }
 
@@ -744,11 +779,7 @@ void enlarge(const float* from, const Level& coarse, float* to, const Level& lev
     float* at = memory;
     float* part = at + level.stride;
     float* mixed = part + level.stride;
-    for (int x = 0; x < level.width; ++x) {
-        const Tap column = tap(x, coarse.width, level.width);
-        at[x] = static_cast<float>(column.at);
-        part[x] = column.part;
-    }
+    tap_table(coarse.width, level.width, at, part);
     for (int y = begin; y < end; ++y) {
         const Tap row = tap(y, coarse.height, level.height);
         for (int c = 0; c < 2; ++c) {
@@ -758,11 +789,7 @@ void enlarge(const float* from, const Level& coarse, float* to, const Level& lev
             MMME_IVDEP
             for (int x = 0; x < coarse.width; ++x) mixed[x] = (a[x] + row.part * (b[x] - a[x])) * factor;
             mixed[coarse.width] = mixed[coarse.width - 1];
-            MMME_IVDEP
-            for (int x = 0; x < level.width; ++x) {
-                const int i = static_cast<int>(at[x]);
-                out[x] = mixed[i] + part[x] * (mixed[i + 1] - mixed[i]);
-            }
+            interpolate(mixed, at, part, level.width, out);
         }
     }
 }
