@@ -54,6 +54,7 @@ def test_texture_trusts_corners_not_edges_or_flat_skin() -> None:
     frame = np.zeros((48, 48), np.float32)
     frame[:, :16] = np.sin(y[:, :16]) * np.sin(x[:, :16])
     frame[:, 32:] = np.sin(x[:, 32:])
+    assert (motion.texture(np.zeros_like(frame), 3, 3) == 1).all()
     trust = motion.texture(frame, 3, 3)
     assert trust[1, 0] > 0.5
     assert trust[1, 1] < 0.1

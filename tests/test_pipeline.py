@@ -80,44 +80,38 @@ def test_tvl1_finds_them_too(short: synth.SyntheticFilm) -> None:
     assert found.meta["parameters"]["flow"] == "tvl1"
 
 
-@pytest.mark.slow
+# Run apart, for its own peak memory; VmHWM, because ru_maxrss is inherited from the parent.
+RUN = """
+import sys
+from mmme_fast import open_frames, spot
+path, end = sys.argv[1], int(sys.argv[2])
+frames = open_frames(path)
+chunks = frames.chunks
+frames.chunks = lambda n: (chunk for i, chunk in zip(range(end // n), chunks(n)))
+found = spot(frames)
+print(*(f"{i.onset},{i.offset}" for i in found.intervals))
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
 def test_the_minute_of_film_that_the_project_is_judged_by(tmp_path: Path) -> None:
     film = synth.film()  # 60 s, 150 fps, 256x256, noise, sway, blinks
     path = film.write(tmp_path / "minute.avi")
     peak = {}
     for seconds in (10, 60):
-        code = (
-            "import resource, sys, mmme_fast\n"
-            "from mmme_fast.frames import open_frames\n"
-            "class Part:\n"
-            "    pass\n"
-            f"frames = open_frames({str(path)!r}, crop='full', size=256)\n"
-            "whole = frames.chunks\n"
-            "def first(n, **options):\n"
-            "    done = 0\n"
-            "    for chunk in whole(n, **options):\n"
-            "        yield chunk\n"
-            "        done += len(chunk)\n"
-            f"        if done >= {seconds * 150}: return\n"
-            "frames.chunks = first\n"
-            "found = mmme_fast.spot(frames)\n"
-            "print(*(f'{i.onset},{i.offset}' for i in found.intervals))\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
-        )
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        frames = str(seconds * 150)
+        result = subprocess.run([sys.executable, "-c", RUN, path, frames], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         intervals, memory = result.stdout.splitlines()
-        peak[seconds] = float(memory)
+        peak[seconds] = int(memory) / 1024
     truth = expressions(film)
-    found = [Span(*map(int, pair.split(","))) for pair in intervals.split()]
-    hits, false = score(found, truth)
+    hits, false = score([Span(*map(int, pair.split(","))) for pair in intervals.split()], truth)
+    print(f"{hits} of {len(truth)} expressions, {false} false; {peak[10]:.0f} MB at 10 s, {peak[60]:.0f} MB at 60 s")
     assert hits >= 0.8 * len(truth)
     assert false <= len(truth)
-    print(
-        f"{hits} of {len(truth)} expressions, {false} false; peak memory {peak[10]:.0f} MB at 10 s, {peak[60]:.0f} at 60"
-    )
-    if mmme_fast.sys_info()["backend"] != "numba":  # the compiler alone takes 150 MB
-        assert peak[60] < 400
+    assert peak[60] < 400
     assert peak[60] < 1.15 * peak[10] + 10
 
 
@@ -223,13 +217,8 @@ def test_a_film_that_fails_midway_keeps_what_was_done(short: synth.SyntheticFilm
         late.unlink()
     (folder / "000699.png").write_bytes((folder / "000699.png").read_bytes()[:200])
     out = tmp_path / "out"
-    try:
-        found = spot(folder, crop="full", size=128, fps=100, out=out)
-    except ValueError as error:
-        assert "what was done is in" in str(error)
-        assert str(out) in str(error)
-    else:
-        assert any("breaks off" in text for text in found.meta["warnings"])
+    found = spot(folder, crop="full", size=128, fps=100, out=out)
+    assert any("breaks off" in text for text in found.meta["warnings"])
     meta = json.loads((out / "meta.json").read_text())
     assert meta["complete"] is False
     assert meta["frames"] == 699
@@ -263,7 +252,7 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
     meta = json.loads((tmp_path / "out" / "meta.json").read_text())
     assert meta["complete"] is False
     assert 1000 <= meta["frames"] < 12000
-    assert meta["warnings"][-1] == f"interrupted after {meta['frames']} frames"
+    assert f"interrupted after {meta['frames']} frames" in meta["warnings"]
 
 
 @pytest.mark.parametrize(

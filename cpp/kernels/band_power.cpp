@@ -19,8 +19,12 @@ constexpr int lanes = 8, rows = 4;
 constexpr int lanes = 4, rows = 4;
 #endif
 typedef float Vec __attribute__((vector_size(lanes * sizeof(float)), aligned(sizeof(float)), may_alias));
-MMME_INLINE Vec load(const float* from) { return *reinterpret_cast<const Vec*>(from); }
-MMME_INLINE void store(float* to, Vec v) { *reinterpret_cast<Vec*>(to) = v; }
+MMME_INLINE Vec load(const float* from) {
+    return *reinterpret_cast<const Vec*>(from);
+}
+MMME_INLINE void store(float* to, Vec v) {
+    *reinterpret_cast<Vec*>(to) = v;
+}
 MMME_INLINE float sum(Vec v) {
     float total = 0;
     for (int l = 0; l < lanes; ++l) total += v[l];
@@ -29,9 +33,15 @@ MMME_INLINE float sum(Vec v) {
 #else // no vector types
 constexpr int lanes = 1, rows = 4;
 using Vec = float;
-MMME_INLINE Vec load(const float* from) { return *from; }
-MMME_INLINE void store(float* to, Vec v) { *to = v; }
-MMME_INLINE float sum(Vec v) { return v; }
+MMME_INLINE Vec load(const float* from) {
+    return *from;
+}
+MMME_INLINE void store(float* to, Vec v) {
+    *to = v;
+}
+MMME_INLINE float sum(Vec v) {
+    return v;
+}
 #endif
 
 constexpr int panel = 48;  // bins whose table exists at a time, so that it stays in the second-level cache
@@ -39,7 +49,9 @@ constexpr int vectors = 3; // of bins that have an accumulator in every row
 
 constexpr double pi = 3.14159265358979323846;
 
-std::ptrdiff_t padded(std::ptrdiff_t n) { return (n + 15) / 16 * 16; }
+std::ptrdiff_t padded(std::ptrdiff_t n) {
+    return (n + 15) / 16 * 16;
+}
 
 // Offsets of the parts of the scratch memory, in floats.
 struct Layout {
@@ -63,13 +75,14 @@ struct Layout {
 
 // The sum of n samples in a fixed order, whatever their address.
 template <class T> double total(const T* samples, int n) {
-    double part[16] = {};
+    constexpr int parts = 32; // enough to hide the latency of an addition
+    double part[parts] = {};
     int i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int l = 0; l < 16; ++l) part[l] += static_cast<double>(samples[i + l]);
+    for (; i + parts <= n; i += parts)
+        for (int l = 0; l < parts; ++l) part[l] += static_cast<double>(samples[i + l]);
     for (int l = 0; i + l < n; ++l) part[l] += static_cast<double>(samples[i + l]);
     double all = 0;
-    for (int l = 0; l < 16; ++l) all += part[l];
+    for (int l = 0; l < parts; ++l) all += part[l];
     return all;
 }
 
@@ -106,8 +119,7 @@ void product(const float* MMME_RESTRICT folded, std::ptrdiff_t stride, const flo
         for (int v = 0; v < V; ++v) store(dft + r * panel + v * lanes, sums[r][v]);
 }
 
-void dft_of(const float* folded, std::ptrdiff_t stride, const float* table, std::ptrdiff_t half, int used,
-            float* dft) {
+void dft_of(const float* folded, std::ptrdiff_t stride, const float* table, std::ptrdiff_t half, int used, float* dft) {
     for (; used >= vectors; used -= vectors, table += half * vectors * lanes, dft += vectors * lanes)
         product<vectors>(folded, stride, table, half, dft);
     if (used == 2) product<2>(folded, stride, table, half, dft);
@@ -152,7 +164,9 @@ void fill_tables(const BandPower& job, const std::int32_t* bins, int n_bins, con
 
 } // namespace
 
-std::size_t band_power_scratch(const BandPower& job) { return static_cast<std::size_t>(Layout(job).size); }
+std::size_t band_power_scratch(const BandPower& job) {
+    return static_cast<std::size_t>(Layout(job).size);
+}
 
 void band_power(const BandPower& job, float* out, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch) {
     const Layout at(job);
@@ -181,10 +195,9 @@ void band_power(const BandPower& job, float* out, std::ptrdiff_t begin, std::ptr
             float constants[rows]; // what is still to be added to the samples that were folded
             for (int r = 0; r < rows; ++r) {
                 const std::ptrdiff_t own = row + (r < count ? r : count - 1); // spare rows repeat the last
-                const std::ptrdiff_t from =
-                    own % job.channels * job.channel_stride + static_cast<std::ptrdiff_t>(job.starts[own / job.channels]);
-                // The mean as float goes first, so that a large offset costs no digits; its rounding follows as a
-                // constant.
+                const std::ptrdiff_t from = own % job.channels * job.channel_stride +
+                                            static_cast<std::ptrdiff_t>(job.starts[own / job.channels]);
+                // The mean as float goes first, so that a large offset costs no digits; its rounding error follows.
                 const auto centre = [&](auto* samples) {
                     const double mean = total(samples, job.window) / job.window;
                     const float near_mean = static_cast<float>(mean);

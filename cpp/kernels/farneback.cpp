@@ -20,12 +20,12 @@
 namespace mmme::MMME_ISA {
 namespace {
 
-constexpr int lanes = 16;     // pixels that are sampled together; rows are padded to a multiple of it
-constexpr int strip = 32;     // rows that one thread takes at least
-constexpr int margin = 32;    // floats before and after a level's coefficients: what a group of taps may touch outside
-constexpr int smallest = 32;  // no level is narrower or lower
-constexpr int planes = 5;     // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
-constexpr int place_rows = 6; // rows of floats that `Places` takes
+constexpr int lanes = 16;    // pixels that are sampled together; rows are padded to a multiple of it
+constexpr int chunk = 128;   // pixels of a row that go through sampling at a time, to stay in the first cache
+constexpr int strip = 32;    // rows that one thread takes at least
+constexpr int margin = 32;   // floats before and after a level's coefficients: what a group of taps may touch outside
+constexpr int smallest = 32; // no level is narrower or lower
+constexpr int planes = 5;    // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
 constexpr int max_poly_n = 31;
 constexpr int border = 5; // pixels along the edge whose systems count less
 constexpr float border_weights[border] = {0.14f, 0.14f, 0.4472f, 0.4472f, 0.4472f};
@@ -425,72 +425,71 @@ Window window_of(const Farneback& p) {
 }
 
 // What a band of rows needs: a ring of rows of window sums and their running sum, a row of systems, one of partial
-// sums, one of samples with their weights.
+// sums, one of weights, two of flow.
 struct BandMemory {
-    Index pitch, sums, systems, partial, samples;
-    Index total(const Window& window) const { return (window.length + 2) * sums + systems + partial + samples; }
+    Index pitch, sums, systems, partial, rows;
+    Index total(const Window& window) const { return (window.length + 2) * sums + systems + partial + rows; }
 };
 
 BandMemory band_memory(int width, const Window& window) {
     const Index pitch = window.pitch(width), sums = planes * pitch, over = padded(window.length);
-    return {pitch, sums, window.lead() + sums + 2 * over, sums + over, (planes + 1 + place_rows) * padded(width)};
+    return {pitch, sums, window.lead() + sums + 2 * over, sums + over, 3 * padded(width)};
 }
 
-// Where the flow of a row points: the first of two taps relative to the pixel, what part of the way to the second, and
-// whether both are inside the frame (1 or 0). All taps of a group of pixels lie within three columns and three rows, of
-// which `first` are given relative to the pixels, or it is scattered.
+// Where the flow of a chunk of a row points: the first of two taps relative to the pixel, what part of the way to the
+// second, and whether both are inside the frame (1 or 0). Then for each group of pixels which taps it needs: those of
+// the first of them relative to the pixels, and `kind`, or that they are scattered. Last, the coefficients found there.
 struct Places {
-    float *dx, *dy, *part_x, *part_y, *inside; // (stride)
-    float *first_x, *first_y, *kind;           // (stride / lanes); kind is scattered, or two_by_two plus the others
+    float dx[chunk], dy[chunk], part_x[chunk], part_y[chunk], inside[chunk];
+    float first_x[chunk / lanes], first_y[chunk / lanes], kind[chunk / lanes];
+    float found[planes][chunk];
 };
-enum Kind { two_by_two = 0, three_columns = 1, three_rows = 2, scattered = 4 };
+constexpr float three_columns = 1, three_rows = 2, scattered = 4; // a sum of these; without, two of each
 
-Places places_in(float* memory, Index stride) {
-    float* groups = memory + 5 * stride;
-    const Index n = stride / lanes;
-    return {memory, memory + stride, memory + 2 * stride, memory + 3 * stride, memory + 4 * stride,
-            groups, groups + n,      groups + 2 * n};
-}
-
-void locate_row(const float* to_u, const float* to_v, const Level& level, int y, const Places& places) {
+void locate(const float* to_u, const float* to_v, const Level& level, int column, int count, int y, Places& places) {
     constexpr float limit = 65536.0f; // pixels; further than any frame
     const auto within = [](float d) { return std::fabs(d) < limit ? d : limit; };
     const float row = static_cast<float>(y), right = static_cast<float>(level.width - 1),
                 bottom = static_cast<float>(level.height - 1);
-    for (int x = 0; x < level.width; x += lanes) {
-        const float* MMME_RESTRICT u = to_u + x;
-        const float* MMME_RESTRICT v = to_v + x;
-        float* MMME_RESTRICT dx = places.dx + x;
-        float* MMME_RESTRICT dy = places.dy + x;
-        float* MMME_RESTRICT part_x = places.part_x + x;
-        float* MMME_RESTRICT part_y = places.part_y + x;
-        float* MMME_RESTRICT inside = places.inside + x;
-        const float base_x = std::floor(static_cast<float>(x) + within(u[0])) - static_cast<float>(x);
-        const float base_y = std::floor(row + within(v[0])) - row;
-        // Compared with the first pixel's, is a first tap nearer by a pixel, farther by one, or elsewhere?
-        enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, elsewhere = 16 };
+    const float* MMME_RESTRICT u = to_u;
+    const float* MMME_RESTRICT v = to_v;
+    float* MMME_RESTRICT dx = places.dx;
+    float* MMME_RESTRICT dy = places.dy;
+    float* MMME_RESTRICT part_x = places.part_x;
+    float* MMME_RESTRICT part_y = places.part_y;
+    float* MMME_RESTRICT inside = places.inside;
+    MMME_IVDEP
+    for (int x = 0; x < count; ++x) {
+        const float at = static_cast<float>(column + x), px = at + within(u[x]), py = row + within(v[x]);
+        const float fx = std::floor(px), fy = std::floor(py);
+        part_x[x] = px - fx;
+        part_y[x] = py - fy;
+        dx[x] = fx - at;
+        dy[x] = fy - row;
+        inside[x] = (fx >= 0.0f) & (fx < right) & (fy >= 0.0f) & (fy < bottom) ? 1.0f : 0.0f;
+    }
+    // Compared with a group's first pixel, is a tap less far, farther, or more than a pixel away?
+    enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, away = 16 };
+    for (int group = 0; group < count / lanes; ++group) {
+        const float* MMME_RESTRICT gx = dx + group * lanes;
+        const float* MMME_RESTRICT gy = dy + group * lanes;
+        const float base_x = gx[0], base_y = gy[0];
         int seen = 0;
         MMME_IVDEP
         for (int i = 0; i < lanes; ++i) {
-            const float at = static_cast<float>(x + i);
-            const float px = at + within(u[i]), py = row + within(v[i]);
-            const float fx = std::floor(px), fy = std::floor(py);
-            part_x[i] = px - fx;
-            part_y[i] = py - fy;
-            dx[i] = fx - at;
-            dy[i] = fy - row;
-            inside[i] = (fx >= 0.0f) & (fx < right) & (fy >= 0.0f) & (fy < bottom) ? 1.0f : 0.0f;
-            const float tx = fx - at - base_x, ty = fy - row - base_y;
+            const float tx = gx[i] - base_x, ty = gy[i] - base_y;
             seen |= (tx < 0 ? less_x : 0) | (tx > 0 ? more_x : 0) | (ty < 0 ? less_y : 0) | (ty > 0 ? more_y : 0);
-            seen |= std::fabs(tx) > 1.0f ? elsewhere : 0;
-            seen |= std::fabs(ty) > 1.0f ? elsewhere : 0;
+            seen |= tx * tx + ty * ty > 2.0f ? away : 0;
         }
-        constexpr int both_x = less_x | more_x, both_y = less_y | more_y;
-        const bool apart = (seen & elsewhere) || (seen & both_x) == both_x || (seen & both_y) == both_y;
-        places.first_x[x / lanes] = base_x - static_cast<float>(seen & less_x);
-        places.first_y[x / lanes] = base_y - static_cast<float>((seen & less_y) / less_y);
-        const int near = (seen & both_x ? three_columns : 0) + (seen & both_y ? three_rows : 0);
-        places.kind[x / lanes] = static_cast<float>(apart ? scattered : near);
+        places.kind[group] = static_cast<float>(seen);
+    }
+    for (int group = 0; group < count / lanes; ++group) {
+        const int seen = static_cast<int>(places.kind[group]);
+        const bool lx = seen & less_x, mx = seen & more_x, ly = seen & less_y, my = seen & more_y;
+        places.first_x[group] = dx[group * lanes] - (lx ? 1.0f : 0.0f);
+        places.first_y[group] = dy[group * lanes] - (ly ? 1.0f : 0.0f);
+        const bool apart = (seen & away) | (lx & mx) | (ly & my);
+        places.kind[group] = apart ? scattered : (lx | mx ? three_columns : 0.0f) + (ly | my ? three_rows : 0.0f);
     }
 }
 
@@ -498,8 +497,8 @@ void locate_row(const float* to_u, const float* to_v, const Level& level, int y,
 // are. Taps with weight 0 add nothing: the result of a pixel does not depend on the kind of its group.
 template <int columns, int rows>
 MMME_NOINLINE void sample_near(const float* MMME_RESTRICT from, const float* MMME_RESTRICT middle,
-                               const float* MMME_RESTRICT bottom, Index stride, const Places& places, int x, int count,
-                               float* MMME_RESTRICT to) {
+                               const float* MMME_RESTRICT bottom, Index stride, Places& places, int x, int count) {
+    float* MMME_RESTRICT to = places.found[0] + x;
     const float* MMME_RESTRICT dx = places.dx + x;
     const float* MMME_RESTRICT dy = places.dy + x;
     const float* MMME_RESTRICT part_x = places.part_x + x;
@@ -522,52 +521,51 @@ MMME_NOINLINE void sample_near(const float* MMME_RESTRICT from, const float* MMM
             return (rows == 3 ? mul_add(v2, along(bottom), two) : two) * inside;
         };
         to[i] = plane(0);
-        to[stride + i] = plane(stride);
-        to[2 * stride + i] = plane(2 * stride);
-        to[3 * stride + i] = plane(3 * stride);
-        to[4 * stride + i] = plane(4 * stride);
+        to[chunk + i] = plane(stride);
+        to[2 * chunk + i] = plane(2 * stride);
+        to[3 * chunk + i] = plane(3 * stride);
+        to[4 * chunk + i] = plane(4 * stride);
     }
 }
 
-void sample_far(const float* from, const Level& level, const Places& places, int x, int y, float* to) {
+void sample_far(const float* from, const Level& level, int column, int x, int y, Places& places) {
     const Index stride = level.stride, next = planes * stride;
     for (int i = x; i < x + lanes; ++i) {
         const bool inside = places.inside[i] > 0;
         const Index dx = static_cast<Index>(places.dx[i]), dy = static_cast<Index>(places.dy[i]);
-        const float* p = from + (inside ? (y + dy) * next + i + dx : 0);
+        const float* p = from + (inside ? (y + dy) * next + column + i + dx : 0);
         const float f = places.part_x[i], g = 1.0f - f, fy = places.part_y[i], gy = 1.0f - fy;
         for (int c = 0; c < planes; ++c, p += stride) {
             const float top = mul_add(f, p[1], g * p[0]), bottom = mul_add(f, p[next + 1], g * p[next]);
-            to[c * stride + i] = inside ? mul_add(fy, bottom, gy * top) : 0.0f;
+            places.found[c][i] = inside ? mul_add(fy, bottom, gy * top) : 0.0f;
         }
     }
 }
 
-void sample_row(const float* coefficients, const Level& level, int y, const Places& places, float* to) {
-    const int groups = static_cast<int>(level.stride / lanes);
+void sample(const float* coefficients, const Level& level, int column, int count, int y, Places& places) {
+    const int groups = count / lanes;
     for (int begin = 0, end; begin < groups; begin = end) {
         const float first_x = places.first_x[begin], first_y = places.first_y[begin], kind = places.kind[begin];
+        const int x = begin * lanes;
         end = begin + 1;
         if (kind == scattered) {
-            sample_far(coefficients, level, places, begin * lanes, y, to);
+            sample_far(coefficients, level, column, x, y, places);
             continue;
         }
         // A group far outside is sampled anywhere, by itself: no run of taps leaves the frame by more than a group.
-        const int x = begin * lanes, shift = static_cast<int>(first_x),
-                  column = clamp(x + shift, -lanes - 2, level.width);
-        while (end < groups && column == x + shift && end * lanes + shift <= level.width && places.kind[end] == kind &&
+        const int shift = column + static_cast<int>(first_x), at = clamp(x + shift, -lanes - 2, level.width);
+        while (end < groups && at == x + shift && end * lanes + shift <= level.width && places.kind[end] == kind &&
                places.first_x[end] == first_x && places.first_y[end] == first_y)
             ++end;
-        const int count = (end - begin) * lanes;
         const auto row = [&](int i) {
-            const int at = clamp(y + static_cast<int>(first_y) + i, 0, level.height - 1);
-            return coefficients + planes * level.stride * at + column;
+            const int at_y = clamp(y + static_cast<int>(first_y) + i, 0, level.height - 1);
+            return coefficients + planes * level.stride * at_y + at;
         };
-        const auto sample = kind == three_columns ? sample_near<3, 2>
-                            : kind == three_rows  ? sample_near<2, 3>
-                            : kind == two_by_two  ? sample_near<2, 2>
-                                                  : sample_near<3, 3>;
-        sample(row(0), row(1), row(2), level.stride, places, x, count, to + x);
+        const auto near = kind == three_columns ? sample_near<3, 2>
+                          : kind == three_rows  ? sample_near<2, 3>
+                          : kind == 0           ? sample_near<2, 2>
+                                                : sample_near<3, 3>;
+        near(row(0), row(1), row(2), level.stride, places, x, (end - begin) * lanes);
     }
 }
 
@@ -587,24 +585,28 @@ void edge_weights(const Level& level, int y, float* to) {
     for (int x = larger(level.width - border, 0); x < level.width; ++x) put(x);
 }
 
-// The systems of one row: products of the mean quadratic part and of the difference of the linear parts.
-void systems_row(const float* prev, const float* next, const float* inside, const float* weights, const float* u,
-                 const float* v, Index stride, Index pitch, int width, float* to) {
+// The systems of a chunk of a row: products of the mean quadratic part and of the difference of the linear parts.
+void form_systems(const float* prev, const Places& places, const float* to_weights, const float* to_u,
+                  const float* to_v, Index stride, Index pitch, int count, float* to) {
     const float* MMME_RESTRICT a = prev;
-    const float* MMME_RESTRICT b = next;
+    const float* MMME_RESTRICT b = places.found[0];
+    const float* MMME_RESTRICT inside = places.inside;
+    const float* MMME_RESTRICT weights = to_weights;
+    const float* MMME_RESTRICT u = to_u;
+    const float* MMME_RESTRICT v = to_v;
     float* MMME_RESTRICT g11 = to;
     float* MMME_RESTRICT g12 = to + pitch;
     float* MMME_RESTRICT g22 = to + 2 * pitch;
     float* MMME_RESTRICT h1 = to + 3 * pitch;
     float* MMME_RESTRICT h2 = to + 4 * pitch;
     MMME_IVDEP
-    for (int x = 0; x < width; ++x) {
+    for (int x = 0; x < count; ++x) {
         const float w = weights[x], half = 0.5f * w, mean = (1.0f - 0.5f * inside[x]) * w;
-        const float yy = (a[2 * stride + x] + b[2 * stride + x]) * mean;
-        const float xx = (a[3 * stride + x] + b[3 * stride + x]) * mean;
-        const float xy = (a[4 * stride + x] + b[4 * stride + x]) * (0.5f * mean);
+        const float yy = (a[2 * stride + x] + b[2 * chunk + x]) * mean;
+        const float xx = (a[3 * stride + x] + b[3 * chunk + x]) * mean;
+        const float xy = (a[4 * stride + x] + b[4 * chunk + x]) * (0.5f * mean);
         const float ry = (a[x] - b[x]) * half + (yy * v[x] + xy * u[x]);
-        const float rx = (a[stride + x] - b[stride + x]) * half + (xy * v[x] + xx * u[x]);
+        const float rx = (a[stride + x] - b[chunk + x]) * half + (xy * v[x] + xx * u[x]);
         g11[x] = yy * yy + xy * xy;
         g12[x] = (yy + xx) * xy;
         g22[x] = xx * xx + xy * xy;
@@ -670,17 +672,20 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
     float* running = ring + (window.length + 1) * sizes.sums;
     float* systems = running + sizes.sums;
     float* partial = systems + sizes.systems;
-    float* samples = partial + sizes.partial;
-    float* weights = samples + planes * stride;
-    const Places places = places_in(weights + stride, stride);
+    float* weights = partial + sizes.partial;
+    float* solved = weights + stride;
+    alignas(64) Places places;
     const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.sums; };
     const auto sum_row = [&](int row, float* sums) {
         const float* u = it.from + 2 * stride * row;
-        locate_row(u, u + stride, level, row, places);
-        sample_row(it.next, level, row, places, samples);
         edge_weights(level, row, weights);
-        systems_row(it.prev + planes * stride * row, samples, places.inside, weights, u, u + stride, stride,
-                    sizes.pitch, level.width, systems + window.lead());
+        for (int x = 0; x < level.width; x += chunk) {
+            const int count = static_cast<int>(padded(smaller(level.width - x, chunk)));
+            locate(u + x, u + stride + x, level, x, count, row, places);
+            sample(it.next, level, x, count, row, places);
+            form_systems(it.prev + planes * stride * row + x, places, weights + x, u + x, u + stride + x, stride,
+                         sizes.pitch, smaller(level.width - x, chunk), systems + window.lead() + x);
+        }
         window_row(systems, window, it.kernel, level.width, sizes, partial, sums);
     };
     fill(systems, sizes.systems, 0.0f);
@@ -711,7 +716,7 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
         }
         if (r >= begin + window.radius) {
             const int y = r - window.radius;
-            float* u = it.result ? samples : it.to + 2 * stride * y;
+            float* u = it.result ? solved : it.to + 2 * stride * y;
             float* v = u + stride;
             solve_row(slot(window.gaussian ? window.length : place + 1), running, window.bias, sizes.pitch, level.width,
                       u, v);

@@ -12,7 +12,7 @@ namespace mmme::MMME_ISA {
 namespace {
 
 constexpr int lanes = 16;  // floats in the longest vector: rows begin and end on a multiple
-constexpr int border = 4;  // of zeros around an image that is warped: what its 4x4 taps may touch
+constexpr int border = 5;  // rows of zeros above and below an image that is warped
 constexpr int chunk = 128; // columns whose intermediate values stay on the stack
 
 constexpr int padded(int n) {
@@ -28,11 +28,6 @@ struct Level {
     Level(int h, int w) : height(h), width(w), pitch(padded(w) + lanes) {
         pitch |= lanes; // an odd multiple of a cache line, so that planes do not fall on each other in the cache
     }
-    std::size_t plane_size() const { return static_cast<std::size_t>(height) * padded(width); }
-    std::size_t packed_size() const {
-        return static_cast<std::size_t>(height + 2 * border) * (width + 2 * border) * 4 + lanes;
-    }
-    std::size_t frame_size() const { return plane_size() + (packed_size() + lanes - 1) / lanes * lanes; }
 };
 
 int shrunk(int n, const TVL1& p) {
@@ -57,32 +52,40 @@ Level level_at(int height, int width, const TVL1& p, int level) {
     return {height, width};
 }
 
-// A level of a prepared frame: its grey values, and (I, Ix, Iy, 0) interleaved within a border of zeros.
+// A level of a prepared frame: its grey values and their gradient, row by row, within zeros.
+enum Channel { grey, grey_x, grey_y, channels };
+
 struct Prepared {
-    Plane grey;
-    float* packed;
-    std::ptrdiff_t packed_row;
+    int height, width;
+    std::ptrdiff_t pitch;
+    float* data;
 
     Prepared(const float* frame, const Level& at)
-        : grey{const_cast<float*>(frame), padded(at.width), at.height, at.width}, packed(grey.data + at.plane_size()),
-          packed_row((at.width + 2 * border) * std::ptrdiff_t{4}) {}
-    float* packed_at(int y, int x) const { return packed + (y + border) * packed_row + (x + border) * 4; }
+        : height(at.height), width(at.width), pitch(padded(at.width) + 2 * lanes), data(const_cast<float*>(frame)) {}
+    std::size_t size() const { return (height + std::size_t{2 * border}) * channels * pitch; }
+    float* row(Channel c, int y) const { return data + ((y + std::ptrdiff_t{border}) * channels + c) * pitch + lanes; }
+    Plane plane() const { return {row(grey, 0), channels * pitch, height, width}; }
 };
 
-void pack(const Prepared& to, int begin, int end) {
-    const int height = to.grey.height, width = to.grey.width;
+// Fills in the gradient and the zeros around rows begin..end.
+void differentiate(const Prepared& to, int begin, int end) {
+    const int height = to.height, width = to.width;
     for (int y = begin; y < end; ++y) {
-        const float* MMME_RESTRICT row = to.grey.row(y);
-        const float* MMME_RESTRICT above = to.grey.row(y > 0 ? y - 1 : 0);
-        const float* MMME_RESTRICT below = to.grey.row(y < height - 1 ? y + 1 : y);
-        float* MMME_RESTRICT out = to.packed_at(y, 0);
+        const float* MMME_RESTRICT row = to.row(grey, y);
+        const float* MMME_RESTRICT above = to.row(grey, y > 0 ? y - 1 : 0);
+        const float* MMME_RESTRICT below = to.row(grey, y < height - 1 ? y + 1 : y);
+        float* MMME_RESTRICT dx = to.row(grey_x, y);
+        float* MMME_RESTRICT dy = to.row(grey_y, y);
         MMME_IVDEP
-        for (int x = 0; x < width; ++x) {
-            const int x0 = x > 0 ? x - 1 : 0, x1 = x < width - 1 ? x + 1 : x;
-            out[4 * x] = row[x];
-            out[4 * x + 1] = 0.5f * (row[x1] - row[x0]); // halved at the borders too
-            out[4 * x + 2] = 0.5f * (below[x] - above[x]);
-            out[4 * x + 3] = 0.0f;
+        for (int x = 0; x < width; ++x) dy[x] = 0.5f * (below[x] - above[x]); // halved at the borders too
+        MMME_IVDEP
+        for (int x = 1; x < width - 1; ++x) dx[x] = 0.5f * (row[x + 1] - row[x - 1]);
+        dx[0] = 0.5f * (row[1] - row[0]);
+        dx[width - 1] = 0.5f * (row[width - 1] - row[width - 2]);
+        for (int c = 0; c < channels; ++c) {
+            float* pixels = to.row(static_cast<Channel>(c), y);
+            std::memset(pixels - lanes, 0, lanes * sizeof(float));
+            std::memset(pixels + width, 0, (to.pitch - lanes - width) * sizeof(float));
         }
     }
 }
@@ -133,68 +136,125 @@ MMME_INLINE void clear_padding(float* row, int n) {
     for (int x = n; x < padded(n); ++x) row[x] = 0.0f;
 }
 
-// Keys' cubic with A = -0.75.
-MMME_INLINE void cubic(float t, float* MMME_RESTRICT w0, float* MMME_RESTRICT w1, float* MMME_RESTRICT w2,
-                       float* MMME_RESTRICT w3) {
+// The bicubic taps of `lanes` neighbouring pixels along one axis: pixel k reads from index[k] + k * step - 1 onwards,
+// where step is 1 along x and 0 along y, with Keys' weights for A = -0.75.
+struct Taps {
+    std::int32_t index[lanes];
+    float weight[5][lanes];
+    std::int32_t low, high; // of index
+};
+
+template <int step> MMME_INLINE void find_taps(Taps& t, int first, const float* MMME_RESTRICT flow, int last) {
     constexpr float a = -0.75f;
-    const float s = 1.0f - t, r = t + 1.0f;
-    *w0 = ((a * r - 5.0f * a) * r + 8.0f * a) * r - 4.0f * a;
-    *w1 = ((a + 2.0f) * t - (a + 3.0f)) * t * t + 1.0f;
-    *w2 = ((a + 2.0f) * s - (a + 3.0f)) * s * s + 1.0f;
-    *w3 = 1.0f - *w0 - *w1 - *w2;
+    const float from = static_cast<float>(first), high = static_cast<float>(last);
+    MMME_IVDEP
+    for (int k = 0; k < lanes; ++k) {
+        const float at = clamp(from + static_cast<float>(k * step) + flow[k], -2.0f, high), whole = std::floor(at);
+        const float x = at - whole, y = 1.0f - x, z = x + 1.0f;
+        const float w0 = ((a * z - 5.0f * a) * z + 8.0f * a) * z - 4.0f * a;
+        const float w1 = ((a + 2.0f) * x - (a + 3.0f)) * x * x + 1.0f,
+                    w2 = ((a + 2.0f) * y - (a + 3.0f)) * y * y + 1.0f;
+        t.weight[0][k] = w0;
+        t.weight[1][k] = w1;
+        t.weight[2][k] = w2;
+        t.weight[3][k] = 1.0f - w0 - w1 - w2;
+        t.index[k] = static_cast<std::int32_t>(whole) - k * step;
+    }
+    std::int32_t smallest = t.index[0], largest = t.index[0];
+    for (int k = 1; k < lanes; ++k) {
+        smallest = t.index[k] < smallest ? t.index[k] : smallest;
+        largest = t.index[k] > largest ? t.index[k] : largest;
+    }
+    t.low = smallest;
+    t.high = largest;
+}
+
+// Five taps from t.low - 1 onwards for all pixels alike, where t.high - t.low <= 1.
+MMME_INLINE void align_taps(Taps& t) {
+    const std::int32_t low = t.low;
+    MMME_IVDEP
+    for (int k = 0; k < lanes; ++k) {
+        const bool later = t.index[k] != low;
+        const float w0 = t.weight[0][k], w1 = t.weight[1][k], w2 = t.weight[2][k], w3 = t.weight[3][k];
+        t.weight[0][k] = later ? 0.0f : w0;
+        t.weight[1][k] = later ? w0 : w1;
+        t.weight[2][k] = later ? w1 : w2;
+        t.weight[3][k] = later ? w2 : w3;
+        t.weight[4][k] = later ? w3 : 0.0f;
+    }
+}
+
+template <int n>
+MMME_INLINE float weigh(const float* from, std::ptrdiff_t step, const float (&weight)[5][lanes], int k) {
+    float sum = weight[0][k] * from[0] + weight[1][k] * from[step] + weight[2][k] * from[2 * step] +
+                weight[3][k] * from[3 * step];
+    if constexpr (n == 5) sum += weight[4][k] * from[4 * step];
+    return sum;
+}
+
+template <int n>
+MMME_INLINE float weigh_rows(const float* from, std::ptrdiff_t row, const Taps& tx, const Taps& ty, int k) {
+    const float lines[5] = {weigh<n>(from, 1, tx.weight, k), weigh<n>(from + row, 1, tx.weight, k),
+                            weigh<n>(from + 2 * row, 1, tx.weight, k), weigh<n>(from + 3 * row, 1, tx.weight, k),
+                            n == 5 ? weigh<n>(from + 4 * row, 1, tx.weight, k) : 0.0f};
+    float sum = ty.weight[0][k] * lines[0] + ty.weight[1][k] * lines[1] + ty.weight[2][k] * lines[2] +
+                ty.weight[3][k] * lines[3];
+    if constexpr (n == 5) sum += ty.weight[4][k] * lines[4];
+    return sum;
+}
+
+// The same n x n taps for all pixels: whole vectors are read where they lie.
+template <int n>
+MMME_INLINE void sample_together(const float* from, std::ptrdiff_t pitch, const Taps& tx, const Taps& ty,
+                                 float (*MMME_RESTRICT out)[lanes]) {
+    MMME_IVDEP
+    for (int k = 0; k < lanes; ++k) {
+        out[0][k] = weigh_rows<n>(from + k, channels * pitch, tx, ty, k);
+        out[1][k] = weigh_rows<n>(from + pitch + k, channels * pitch, tx, ty, k);
+        out[2][k] = weigh_rows<n>(from + 2 * pitch + k, channels * pitch, tx, ty, k);
+    }
 }
 
 // Warps curr by the flow, bicubically and with zeros outside, and linearises the data term around it:
 // rho(u) = rho + ix u1 + iy u2.
 void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin, int end) {
-    const int width = s.at.width, height = s.at.height;
+    // Positions beyond these lie in the zeros and so may move there; the padding of a row need not.
+    const int last_x = padded(s.at.width) + 1, last_y = s.at.height + 1;
     for (int y = begin; y < end; ++y) {
-        for (int x0 = 0; x0 < width; x0 += chunk) {
-            const int n = width - x0 < chunk ? width - x0 : chunk, count = padded(n);
-            const float* MMME_RESTRICT u = s.flow(0, u1, y) + x0;
-            const float* MMME_RESTRICT v = s.flow(0, u2, y) + x0;
-            const float* MMME_RESTRICT grey = prev.grey.row(y) + x0;
-            float wx[4][chunk], wy[4][chunk], taps[4 * chunk] = {};
-            std::int32_t column[chunk], line[chunk];
+        for (int x = 0; x < s.at.width; x += lanes) {
+            const float* MMME_RESTRICT u = s.flow(0, u1, y) + x;
+            const float* MMME_RESTRICT v = s.flow(0, u2, y) + x;
+            Taps tx, ty;
+            find_taps<1>(tx, x, u, last_x);
+            find_taps<0>(ty, y, v, last_y);
+            float sample[channels][lanes];
+            const float* from = curr.row(grey, ty.low - 1) + tx.low - 1;
+            if (tx.high == tx.low && ty.high == ty.low) {
+                sample_together<4>(from, curr.pitch, tx, ty, sample);
+            } else if (tx.high - tx.low <= 1 && ty.high - ty.low <= 1) {
+                align_taps(tx);
+                align_taps(ty);
+                sample_together<5>(from, curr.pitch, tx, ty, sample);
+            } else {
+                for (int k = 0; k < lanes; ++k)
+                    for (int c = 0; c < channels; ++c)
+                        sample[c][k] =
+                            weigh_rows<4>(curr.row(static_cast<Channel>(c), ty.index[k] - 1) + tx.index[k] + k - 1,
+                                          channels * curr.pitch, tx, ty, k);
+            }
+            const float* MMME_RESTRICT before = prev.row(grey, y) + x;
+            float* MMME_RESTRICT out_x = s.row(ix, y) + x;
+            float* MMME_RESTRICT out_y = s.row(iy, y) + x;
+            float* MMME_RESTRICT out_rho = s.row(rho, y) + x;
+            float* MMME_RESTRICT out_inverse = s.row(inverse, y) + x;
             MMME_IVDEP
-            for (int i = 0; i < count; ++i) {
-                const float x = clamp(static_cast<float>(x0 + i) + u[i], -2.0f, static_cast<float>(width + 1));
-                const float fx = std::floor(x);
-                cubic(x - fx, &wx[0][i], &wx[1][i], &wx[2][i], &wx[3][i]);
-                column[i] = static_cast<std::int32_t>(fx);
+            for (int k = 0; k < lanes; ++k) {
+                const float gx = sample[grey_x][k], gy = sample[grey_y][k], square = gx * gx + gy * gy;
+                out_x[k] = gx;
+                out_y[k] = gy;
+                out_rho[k] = sample[grey][k] - gx * u[k] - gy * v[k] - before[k];
+                out_inverse[k] = -1.0f / (square > 1e-30f ? square : 1e-30f);
             }
-            MMME_IVDEP
-            for (int i = 0; i < count; ++i) {
-                const float at = clamp(static_cast<float>(y) + v[i], -2.0f, static_cast<float>(height + 1));
-                const float fy = std::floor(at);
-                cubic(at - fy, &wy[0][i], &wy[1][i], &wy[2][i], &wy[3][i]);
-                line[i] = static_cast<std::int32_t>(fy);
-            }
-            for (int i = 0; i < n; ++i) {
-                const float* from = curr.packed_at(line[i] - 1, column[i] - 1);
-                float sum[4] = {};
-                for (int j = 0; j < 4; ++j, from += curr.packed_row) {
-                    float part[4];
-                    for (int c = 0; c < 4; ++c)
-                        part[c] = wx[0][i] * from[c] + wx[1][i] * from[4 + c] + wx[2][i] * from[8 + c] +
-                                  wx[3][i] * from[12 + c];
-                    for (int c = 0; c < 4; ++c) sum[c] += wy[j][i] * part[c];
-                }
-                for (int c = 0; c < 4; ++c) taps[4 * i + c] = sum[c];
-            }
-            float* MMME_RESTRICT out_x = s.row(ix, y) + x0;
-            float* MMME_RESTRICT out_y = s.row(iy, y) + x0;
-            float* MMME_RESTRICT out_rho = s.row(rho, y) + x0;
-            float* MMME_RESTRICT out_inverse = s.row(inverse, y) + x0;
-            MMME_IVDEP
-            for (int i = 0; i < count; ++i) {
-                const float gx = taps[4 * i + 1], gy = taps[4 * i + 2], square = gx * gx + gy * gy;
-                out_x[i] = gx;
-                out_y[i] = gy;
-                out_rho[i] = taps[4 * i] - gx * u[i] - gy * v[i] - grey[i];
-                out_inverse[i] = -1.0f / (square > 1e-30f ? square : 1e-30f);
-            }
-            for (float* row : {out_x, out_y, out_rho, out_inverse}) clear_padding(row, n);
         }
     }
 }
@@ -488,7 +548,7 @@ void shrink_initial(float* flow, int height, int width, int levels, const TVL1& 
 std::size_t tvl1_frame_size(int height, int width, const TVL1& p) {
     std::size_t floats = 0;
     for (int s = 0, n = count_levels(height, width, p); s < n; ++s)
-        floats += level_at(height, width, p, s).frame_size();
+        floats += Prepared(nullptr, level_at(height, width, p, s)).size();
     return floats;
 }
 
@@ -507,14 +567,16 @@ void tvl1_prepare(const Image& image, int height, int width, const TVL1& p, floa
         const Prepared to(frame, at);
         if (level == 0)
             share(height, [&](int begin, int end) {
-                for (int y = begin; y < end; ++y) grey_row(image, y, width, to.grey.row(y));
+                for (int y = begin; y < end; ++y) grey_row(image, y, width, to.row(grey, y));
             });
         else
-            resize_linear(finer, to.grey, 1 / p.scale_step, 1 / p.scale_step, 1.0f, taps, share);
-        std::memset(to.packed, 0, at.packed_size() * sizeof(float));
-        share(at.height, [&](int begin, int end) { pack(to, begin, end); });
-        finer = to.grey;
-        frame += at.frame_size();
+            resize_linear(finer, to.plane(), 1 / p.scale_step, 1 / p.scale_step, 1.0f, taps, share);
+        share(at.height, [&](int begin, int end) { differentiate(to, begin, end); });
+        const std::size_t outside = border * channels * to.pitch * sizeof(float);
+        std::memset(to.data, 0, outside);
+        std::memset(to.row(grey, at.height) - lanes, 0, outside);
+        finer = to.plane();
+        frame += to.size();
     }
 }
 
@@ -528,19 +590,22 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
     for (int level = levels - 1; level >= 0; --level) {
         const Level at = level_at(height, width, p, level);
         const Rows share = crew(at, rows);
-        offset -= at.frame_size();
+        const Prepared from(prev + offset - Prepared(nullptr, at).size(), at);
+        const Prepared to(curr + offset - from.size(), at);
+        offset -= from.size();
         std::memset(memory, 0, State::size(at) * sizeof(float));
         State s(memory, at);
         for (int x = 0; x < at.width - 1; ++x) s.inside[x] = 1.0f;
         if (level < levels - 1 || use_initial) {
             const bool first = level == levels - 1;
-            const Level from = level_at(height, width, p, first ? level : level + 1);
+            const Level coarser = level_at(height, width, p, first ? level : level + 1);
             for (int plane = 0; plane < flow_planes; ++plane)
-                resize_linear(compact(flow, from, plane), s.plane(0, plane),
-                              static_cast<double>(from.height) / at.height, static_cast<double>(from.width) / at.width,
+                resize_linear(compact(flow, coarser, plane), s.plane(0, plane),
+                              static_cast<double>(coarser.height) / at.height,
+                              static_cast<double>(coarser.width) / at.width,
                               first ? 1.0f : static_cast<float>(1 / p.scale_step), taps, share);
         }
-        solve_level(s, Prepared(prev + offset, at), Prepared(curr + offset, at), p, share);
+        solve_level(s, from, to, p, share);
         for (int y = 0; y < at.height; ++y) {
             const float* MMME_RESTRICT a = s.flow(0, u1, y);
             const float* MMME_RESTRICT b = s.flow(0, u2, y);

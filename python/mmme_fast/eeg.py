@@ -26,6 +26,7 @@ from mmme_fast._files import written
 logger = logging.getLogger("mmme_fast")
 
 Bands = Mapping[str, tuple[float, float]] | Sequence[tuple[float, float]]
+Chunks = Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]  # (times, power)
 
 BANDS: dict[str, tuple[float, float]] = {
     "delta": (1, 4),
@@ -142,8 +143,8 @@ class _Plan:
         if aggregate == "trapezoid" and scaling != "density":
             raise ValueError(f"scaling must be 'density' for aggregate='trapezoid', an integral, got {scaling!r}")
         n = round(window * sfreq)
-        if not 2 <= n < 2**24:
-            raise ValueError(f"window must be 2 to {2**24} samples of 1 / {sfreq:g} s, got {window!r} s")
+        if not 2 <= n <= 2**20:  # the kernel's table grows with it
+            raise ValueError(f"window must be 2 to {2**20} samples of 1 / {sfreq:g} s, got {window!r} s")
         a, b = _TAPERS[taper]
         weighting = a - b * np.cos(2 * np.pi / n * np.arange(n))
         scale = 1 / (sfreq * np.sum(weighting**2)) if scaling == "density" else 1 / np.sum(weighting) ** 2
@@ -630,7 +631,7 @@ class BandPowerStream:
         """Number of windows."""
         return len(self._starts)
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+    def __iter__(self) -> Chunks:
         """Yield (times, power) chunk by chunk: (window,) float64 and (window, channel, band) float32."""
         n, starts, times = len(self._plan.taper), self._starts, self.times
         span = max(round(self._chunk * self.recording.sfreq), n)
@@ -680,7 +681,7 @@ class BandPowerStream:
             raise ValueError(f"out must end in one of {', '.join(_WRITERS)}, got {path.name}")
         began, done, interrupted = time.perf_counter(), 0, False
 
-        def chunks() -> Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+        def chunks() -> Chunks:
             nonlocal done, interrupted
             try:
                 for times, power in self:
@@ -774,9 +775,6 @@ def stream_band_power(
         "aggregate": aggregate,
     }
     return BandPowerStream(recording, parameters, plan, starts, chunk, threads)
-
-
-Chunks = Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]
 
 
 def _columns(stream: BandPowerStream) -> list[str]:

@@ -17,9 +17,11 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from itertools import count, islice
+from functools import partial
+from itertools import accumulate, count, islice
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
 
@@ -28,6 +30,7 @@ from numpy.typing import NDArray
 
 from mmme_fast import _arrays
 from mmme_fast._arrays import MIN_SIZE
+from mmme_fast._backend import get_num_threads
 
 __all__ = ["Frames", "open_frames"]
 
@@ -76,8 +79,9 @@ def open_frames(
         where the source has none.
     grey : {"luma", "bgr2gray"}, default "luma"
         How a film in YUV becomes grey: the decoder's luma plane as it is, or what OpenCV makes of it, the frame
-        converted to BGR and then by ``cv2.COLOR_BGR2GRAY``. RGB pictures are always converted by OpenCV's weights,
-        (9798 R + 19235 G + 3735 B + 16384) >> 15. Luma of 9 to 15 bits is shifted up to fill uint16.
+        converted by FFmpeg to 8-bit BGR and then as by ``cv2.COLOR_BGR2GRAY``. RGB pictures are always converted by
+        OpenCV's weights, (9798 R + 19235 G + 3735 B + 16384) >> 15. Samples of 9 to 15 bits are shifted up to fill
+        uint16.
 
     Returns
     -------
@@ -420,6 +424,8 @@ class _Film(_Source):
                 self.declared = stream.frames
             elif self.duration is not None and self.rate is not None:
                 self.declared = int(self.duration * self.rate + 0.5)
+            else:
+                self.notes.append("states no length: if its end is missing, that does not show")
 
     def _opened(self) -> Any:
         import av
@@ -428,9 +434,9 @@ class _Film(_Source):
             container = av.open(self.name)
         except av.FFmpegError as error:
             raise ValueError(f"{self.name} is not a film that FFmpeg can read: {error.strerror}") from error
-        if not container.streams.video:
+        if not container.streams.video or container.streams.video[0].codec_context is None:
             container.close()
-            raise ValueError(f"{self.name} has no video stream")
+            raise ValueError(f"{self.name} has no video stream that FFmpeg can decode")
         return container
 
     def read(self, box: Box | None) -> Iterator[_Picture]:
@@ -438,7 +444,7 @@ class _Film(_Source):
         # is decoded again by one, which gives exactly the frames before the damage.
         done = 0
         try:
-            for item in self._decoded(box, threads=0):
+            for item in self._decoded(box, get_num_threads()):
                 yield item
                 done += 1
         except _BreakOff:
@@ -449,8 +455,8 @@ class _Film(_Source):
 
         with self._opened() as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO" if threads != 1 else "NONE"
-            stream.codec_context.thread_count = threads
+            stream.thread_type = "AUTO" if threads > 1 else "NONE"
+            stream.codec_context.thread_count = min(threads, 16)
             if stream.codec_context.codec.intra_only:
                 stream.codec_context.options = _STRICT
             # An AVI states when to decode a frame, not when to show it; the frames, in order, are shown at those times.
@@ -471,7 +477,7 @@ class _Film(_Source):
                     return
                 except av.FFmpegError as error:
                     damage = error.strerror
-                    if threads != 1:
+                    if threads > 1:
                         raise _BreakOff(damage) from error
                     frames = _flushed(stream)
                 for frame in frames:
@@ -537,19 +543,19 @@ class _Folder(_Source):
         self.declared = len(images)
 
     def read(self, box: Box | None) -> Iterator[_Picture]:
-        decode = _ImageDecoder(self._codec, self._grey)
-        for time, path in zip(self._times, self._images, strict=True):
+        def picture(path: Path, time: float) -> _Picture:
             with path.open("rb") as file:
                 try:
-                    if self._codec == "tiff":
-                        pages = list(islice(_TiffPage.walk(file), 2))
-                        if len(pages) > 1:
-                            raise ValueError(f"{path} must hold one page; open a multi-page TIFF by itself")
-                        yield decode.tiff(file, pages[0], box, time, path.name)
-                    else:
-                        yield decode(file.read(), box, time, path.name)
+                    if self._codec != "tiff":
+                        return _still(self._codec, file.read(), box, self._grey, time, path.name)
+                    pages = list(islice(_TiffPage.walk(file), 2))
+                    if len(pages) > 1:
+                        raise ValueError(f"{path} must hold one page; open a multi-page TIFF by itself")
+                    return pages[0].picture(file, box, self._grey, time, path.name)
                 except _BreakOff as error:
                     raise _BreakOff(f"{path.name} cannot be decoded: {error}") from error
+
+        return _ahead(partial(picture, path, time) for path, time in zip(self._images, self._times, strict=True))
 
 
 class _Stack(_Source):
@@ -562,10 +568,12 @@ class _Stack(_Source):
             self.declared = sum(1 for _ in _TiffPage.walk(file))
 
     def read(self, box: Box | None) -> Iterator[_Picture]:
-        decode = _ImageDecoder("tiff", self._grey)
+        def picture(number: int, page: _TiffPage) -> _Picture:
+            with open(self.name, "rb") as file:  # its own, for the position
+                return page.picture(file, box, self._grey, math.nan, f"page {number}")
+
         with open(self.name, "rb") as file:
-            for number, page in enumerate(_TiffPage.walk(file)):
-                yield decode.tiff(file, page, box, math.nan, f"page {number}")
+            yield from _ahead(partial(picture, *page) for page in enumerate(_TiffPage.walk(file)))
 
 
 class _Array(_Source):
@@ -594,38 +602,51 @@ def _mapped(path: Path) -> Array:
     return array
 
 
-class _ImageDecoder:
-    """Still images from bytes, by FFmpeg's decoders; damage is an error, never half a picture."""
+def _ahead(jobs: Iterator[Callable[[], _Picture]]) -> Iterator[_Picture]:
+    """The results of the jobs, in order, a few of them at work at a time."""
+    workers = min(get_num_threads(), 8)
+    pool = ThreadPoolExecutor(workers, "mmme_fast images")
+    waiting: deque[Future[_Picture]] = deque()
+    failure: _BreakOff | None = None
+    try:
+        while True:
+            try:
+                waiting.append(pool.submit(next(jobs)))
+            except StopIteration:
+                break
+            except _BreakOff as error:
+                failure = error
+                break
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+        if failure is not None:
+            raise failure
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    def __init__(self, codec: str, grey: Grey) -> None:
-        self._codec = codec
-        self._greyer = _Greyer(grey)
 
-    def __call__(self, data: bytes, box: Box | None, time: float, name: str) -> _Picture:
-        import av
+def _still(codec: str, data: bytes, box: Box | None, grey: Grey, time: float, name: str) -> _Picture:
+    """One image by FFmpeg's decoder; damage is an error, never half a picture."""
+    import av
 
-        # What FFmpeg lets pass: a JPEG without its end marker, which coded data cannot hold, and a BMP without its end.
-        if (self._codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")) or (
-            self._codec == "bmp" and len(data) < int.from_bytes(data[2:6], "little")
-        ):
-            raise _BreakOff("the file is cut short")
-        # A decoder of its own per image: that of PNG adds a picture to the one before.
-        context = av.CodecContext.create(self._codec, "r")
-        context.thread_count = 1
-        context.options = _STRICT
-        try:
-            (frame,) = context.decode(av.Packet(data))
-        except av.FFmpegError as error:
-            raise _BreakOff(error.strerror) from error
-        except ValueError as error:
-            raise _BreakOff("it holds no picture") from error
-        return self._greyer(frame, box, time, name)
-
-    def tiff(self, file: BinaryIO, page: _TiffPage, box: Box | None, time: float, name: str) -> _Picture:
-        pixels = page.uncompressed(file)
-        if pixels is None:
-            return self(page.alone(file), box, time, name)
-        return _picture(pixels, "rgb", box, time, name)
+    # What FFmpeg lets pass: a JPEG without its end marker, which coded data cannot hold, and a BMP without its end.
+    if (codec == "mjpeg" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")) or (
+        codec == "bmp" and len(data) < int.from_bytes(data[2:6], "little")
+    ):
+        raise _BreakOff("the file is cut short")
+    # A decoder of its own: that of PNG adds a picture to the one before.
+    context = av.CodecContext.create(codec, "r")
+    context.thread_count = 1
+    context.options = _STRICT
+    try:
+        (frame,) = context.decode(av.Packet(data))
+    except av.FFmpegError as error:
+        raise _BreakOff(error.strerror) from error
+    except ValueError as error:
+        raise _BreakOff("it holds no picture") from error
+    return _Greyer(grey)(frame, box, time, name)
 
 
 class _TiffPage:
@@ -688,16 +709,32 @@ class _TiffPage:
         (offset,) = struct.unpack(self._order + ("Q" if self._big else "I"), inline)
         return _unpack(file, offset, layout)
 
-    def _strips(self, file: BinaryIO) -> list[bytes]:
-        strips = []
-        for offset, length in zip(self._values(file, self._OFFSETS), self._values(file, self._COUNTS), strict=False):
+    def _strips(self, file: BinaryIO) -> tuple[bytes, tuple[int, ...]]:
+        """The bytes of all strips and the length of each; strips that adjoin in the file are read at once."""
+        offsets, lengths = self._values(file, self._OFFSETS), self._values(file, self._COUNTS)
+        if len(offsets) != len(lengths):
+            raise _BreakOff(f"a page has {len(offsets)} strips, but the lengths of {len(lengths)}")
+        spans: list[list[int]] = []
+        for offset, length in zip(offsets, lengths, strict=True):
+            if spans and sum(spans[-1]) == offset:
+                spans[-1][1] += length
+            else:
+                spans.append([offset, length])
+        parts = []
+        for offset, length in spans:
             file.seek(offset)
-            strips.append(file.read(length))
-            if len(strips[-1]) < length:
+            parts.append(file.read(length))
+            if len(parts[-1]) < length:
                 raise _BreakOff("the file ends within a page")
-        return strips
+        return parts[0] if len(parts) == 1 else b"".join(parts), lengths
 
-    def uncompressed(self, file: BinaryIO) -> Array | None:
+    def picture(self, file: BinaryIO, box: Box | None, grey: Grey, time: float, name: str) -> _Picture:
+        pixels = self._uncompressed(file)
+        if pixels is None:
+            return _still("tiff", self._alone(file), box, grey, time, name)
+        return _picture(pixels, "rgb", box, time, name)
+
+    def _uncompressed(self, file: BinaryIO) -> Array | None:
         """(y, x) grey or (y, x, 3) RGB, or None where a decoder is needed."""
         samples = self._values(file, self._SAMPLES, 1)[0]
         bits = set(self._values(file, self._BITS, 1))
@@ -710,26 +747,24 @@ class _TiffPage:
         if dtype is None or bits or not ordinary:
             return None
         shape = (self._values(file, self._HEIGHT)[0], self._values(file, self._WIDTH)[0], samples)
-        strips = self._strips(file)
-        data = strips[0] if len(strips) == 1 else b"".join(strips)
+        data, _ = self._strips(file)
         if len(data) != math.prod(shape) * int(dtype[1]):
             raise _BreakOff(f"a page of {shape[1]}x{shape[0]} has {len(data)} bytes of pixels")
         pixels = np.frombuffer(data, self._order + dtype).reshape(shape if samples == 3 else shape[:2])
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
-    def alone(self, file: BinaryIO) -> bytes:
+    def _alone(self, file: BinaryIO) -> bytes:
         """The page as a classic TIFF that holds nothing else: header, tags, long values, strips."""
         if self._values(file, self._FORMAT, 1)[0] != 1:
             raise _BreakOff("signed and compressed float TIFF pages are not supported")
-        strips = self._strips(file)
+        data, lengths = self._strips(file)
         tags = {tag: self._values(file, tag) for tag in sorted((self._SHORTS | self._LONGS) & self._entries.keys())}
         kinds = {tag: "H" if tag in self._SHORTS else "I" for tag in tags}
         values_at = 8 + 2 + 12 * len(tags) + 4
         position = values_at + sum(
             size for tag in tags if (size := struct.calcsize(f"{len(tags[tag])}{kinds[tag]}")) > 4
         )
-        tags[self._COUNTS] = tuple(map(len, strips))
-        tags[self._OFFSETS] = tuple(position + sum(tags[self._COUNTS][:i]) for i in range(len(strips)))
+        tags[self._OFFSETS] = tuple(accumulate(lengths[:-1], initial=position))
         table, values = b"", b""
         for tag, numbers in tags.items():
             value = struct.pack(f"{self._order}{len(numbers)}{kinds[tag]}", *numbers)
@@ -740,7 +775,7 @@ class _TiffPage:
             table += struct.pack(self._order + "HHI", tag, 3 if kinds[tag] == "H" else 4, len(numbers))
             table += value.ljust(4, b"\0")
         head = (b"II" if self._order == "<" else b"MM") + struct.pack(self._order + "HIH", 42, 8, len(tags))
-        return b"".join([head, table, bytes(4), values, *strips])
+        return b"".join([head, table, bytes(4), values, data])
 
 
 def _unpack(file: BinaryIO, offset: int, layout: str) -> tuple[Any, ...]:

@@ -157,6 +157,7 @@ def texture(frame: NDArray[np.float32], rows: int, columns: int) -> Floats:
     kernels().block_means(products, cells, 1)
     xx, yy, xy = cells[0].astype(float).transpose(2, 0, 1)
     smaller = np.maximum((xx + yy - np.sqrt((xx - yy) ** 2 + 4 * xy**2)) / 2, 0)
-    typical = float(np.median(smaller)) + 1e-12
-    trust: Floats = smaller / (smaller + typical)
+    if not smaller.any():  # nothing to tell them apart by
+        return np.ones_like(smaller)
+    trust: Floats = smaller / (smaller + float(np.median(smaller)) + 1e-12)
     return trust

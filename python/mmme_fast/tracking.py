@@ -21,7 +21,7 @@ WIDTH = 128  # px: frames are reduced to about this before flow; 96 finds fewer 
 RATE = 50.0  # frames/s: faster film is averaged in groups to about this, which takes the noise down
 RENEWAL = 2.3  # s until the reference frame of flow is renewed
 RENEWAL_CHOICE = 0.6  # s at the end of that time, of which the calmest frame becomes the new reference
-SCENE = 0.7  # two frames in sequence that correlate less belong to two scenes
+SCENE = 0.7  # two frames in sequence that have less than this part of their contrast in common are two scenes
 ANCHOR_LEFT = 0.004  # of the width: the pose is held against the first frame while the median residual is below
 CELL = 4  # px of the reduced frame: flow is averaged over cells of this size
 LATTICE = 1 / 16  # of the width: distance between blocks
@@ -149,11 +149,8 @@ def _scenes(samples: Iterable[NDArray[np.float32]]) -> Iterator[tuple[NDArray[np
     for chunk in samples:
         for frame in chunk:
             now = frame - frame.mean()
-            if before is None:
-                cut = False
-            else:
-                both = float(np.sqrt(np.vdot(now, now) * np.vdot(before, before)))
-                cut = both > 0 and float(np.vdot(now, before)) < SCENE * both
+            # Against the stronger of the two: a face that gives way to nothing is a cut as well.
+            cut = before is not None and np.vdot(now, before) < SCENE * max(np.vdot(now, now), np.vdot(before, before))
             before = now
             yield frame, cut
 

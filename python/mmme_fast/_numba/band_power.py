@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from mmme_fast._numba._batch import parallel_for
 
 PANEL = 48  # bins whose table exists at a time
-UNROLL = 8  # table rows that one pass over the bins takes in
+UNROLL = 8  # table rows that one pass over the bins takes in: as _dft() writes them out
 
 
 def _tables(taper: NDArray[np.float32], nfft: int, bins: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Cosines and sines about the window's centre, (2, m, bin), zeros where padded; last row: the taper's own DFT."""
+    """Cosines and sines about the window's centre, (2, m, PANEL), zeros where padded; last row: the taper's own DFT."""
     window = len(taper)
     half = (window + 1) // 2
-    table = np.zeros((2, -(-half // UNROLL) * UNROLL + 1, -(-len(bins) // 16) * 16), np.float32)
+    table = np.zeros((2, -(-half // UNROLL) * UNROLL + 1, PANEL), np.float32)
     angle = (2 * np.arange(half)[:, None] + (window % 2 == 0)) * bins.astype(np.int64) % (2 * nfft) * (np.pi / nfft)
     right, left = taper[window // 2 :].astype(np.float64), taper[(window - 1) // 2 :: -1].astype(np.float64)
     if window % 2:
@@ -39,39 +39,48 @@ def _total(samples: Any) -> float:
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _fold(samples: Any, constant: Any, taper: Any, even: Any, odd: Any) -> None:
-    window = len(taper)
-    after, before = window // 2, (window - 1) // 2
-    for m in range((window + 1) // 2):
-        r = np.float32(samples[after + m] - constant) * taper[after + m]
-        l = np.float32(samples[before - m] - constant) * taper[before - m]  # noqa: E741
+    half = len(taper) - len(taper) // 2
+    right, taper_right = samples[-half:], taper[-half:]
+    left, taper_left = samples[:half][::-1], taper[:half][::-1]
+    for m in range(half):
+        r = np.float32(right[m] - constant) * taper_right[m]
+        l = np.float32(left[m] - constant) * taper_left[m]  # noqa: E741
         even[m] = r + l
         odd[m] = r - l
-    if after == before:
+    if len(taper) % 2:
         even[0] *= np.float32(0.5)  # the middle sample met itself
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _dft(folded: Any, table: Any, constant: Any, dft: Any) -> None:
-    bins = len(dft)
-    for b in range(bins):
-        dft[b] = constant * table[-1, b]
-    for m in range(0, len(folded), 8):
+    # One flat array and a width that the compiler knows: otherwise it does not vectorise.
+    flat = table.reshape(-1)
+    for b in range(PANEL):
+        dft[b] = constant * flat[len(folded) * PANEL + b]
+    for m in range(0, len(folded), UNROLL):
         x0, x1, x2, x3 = folded[m], folded[m + 1], folded[m + 2], folded[m + 3]
         x4, x5, x6, x7 = folded[m + 4], folded[m + 5], folded[m + 6], folded[m + 7]
-        t0, t1, t2, t3 = table[m], table[m + 1], table[m + 2], table[m + 3]
-        t4, t5, t6, t7 = table[m + 4], table[m + 5], table[m + 6], table[m + 7]
-        for b in range(bins):
-            total = x0 * t0[b] + x1 * t1[b] + x2 * t2[b] + x3 * t3[b]
-            total += x4 * t4[b] + x5 * t5[b] + x6 * t6[b] + x7 * t7[b]
-            dft[b] += total
+        t = flat[m * PANEL : (m + UNROLL) * PANEL]
+        for b in range(PANEL):
+            dft[b] += (
+                x0 * t[b]
+                + x1 * t[b + PANEL]
+                + x2 * t[b + 2 * PANEL]
+                + x3 * t[b + 3 * PANEL]
+                + x4 * t[b + 4 * PANEL]
+                + x5 * t[b + 5 * PANEL]
+                + x6 * t[b + 6 * PANEL]
+                + x7 * t[b + 7 * PANEL]
+            )
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _windows(
     data: Any, stride: int, out: Any, starts: Any, taper: Any, detrend: bool, table: Any, weights: Any, add: bool
 ) -> None:
-    even, odd = np.zeros((2, table.shape[1] - 1), np.float32)
-    re, im = np.empty((2, table.shape[2]), np.float32)
+    # Arrays of their own, so that the compiler sees that they do not overlap.
+    even, odd = np.zeros(table.shape[1] - 1, np.float32), np.zeros(table.shape[1] - 1, np.float32)
+    re, im = np.empty(PANEL, np.float32), np.empty(PANEL, np.float32)
     window = len(taper)
     for i in range(len(starts)):
         for channel in range(out.shape[1]):
