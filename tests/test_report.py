@@ -212,6 +212,12 @@ def test_pictures_of_other_frames(height: int, width: int, shown: tuple[int, int
         assert p.mean() == pytest.approx(127, abs=8)  # dark film is shown over the whole range of grey
 
 
+def test_long_film_says_what_a_point_is() -> None:
+    html = page(made_up(np.zeros((9000, 8, 8), np.uint8), []))
+    assert "Each point of the curves is the largest value of 3 frames." in html
+    assert len(values(drawn(html)[0]["score", "lines"]["y"])) == 3000
+
+
 def test_quiet_film() -> None:
     html = page(made_up(np.zeros((3, 16, 16), np.uint8), []))
     text = Page(html).text
