@@ -28,7 +28,7 @@ lint: .venv/for-lint
 	$(BIN)/cmake --build build/lint
 
 # .venv/for-X holds the package as it stands now and the extras of X.
-extras-demo := [all]
+extras-demo := [eeg,report]
 extras-test := [test]
 extras-lint := [test,lint]
 .venv/for-%: $(SOURCES) | $(BIN)/python

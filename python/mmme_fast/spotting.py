@@ -129,16 +129,6 @@ class Matched:
 
 
 @dataclass
-class _Answers:
-    """What a bank of filters says of a stretch of block signals; candidates are local maxima in time above 1."""
-
-    score: Floats  # (sample,): the best of all blocks and durations; 1 is the threshold
-    candidates: NDArray[np.intp]  # (candidate, 3): duration, sample, block
-    strength: Floats  # (candidate,): score
-    size: Floats  # (candidate,): amplitude
-
-
-@dataclass
 class Found:
     """An interval in samples, and the motion that gave it away."""
 
@@ -167,10 +157,10 @@ class _Bank:
             self.shapes.append(shape / (shape @ shape))
             self.halves.append(half)
 
-    def answers(self, blocks: Floats, valid: NDArray[np.bool_]) -> _Answers:
+    def answers(self, blocks: Floats, valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Score (1 is the threshold) and amplitude of every filter, (duration, sample, block)."""
         samples, count, _ = blocks.shape
-        best = np.zeros(samples)
-        candidates, strengths, sizes = [np.empty((0, 3), np.intp)], [np.empty(0)], [np.empty(0)]
+        score, size = np.zeros((2, len(self.shapes), samples, count), np.float32)
         lost = (~valid).astype(np.float32)
         length = 1 << (samples + max(map(len, self.shapes)) - 2).bit_length()
         spectrum = np.fft.rfft(blocks.reshape(samples, -1), length, axis=0)
@@ -180,19 +170,12 @@ class _Bank:
             # Answers where the whole filter lies on known signal.
             response = np.fft.irfft(spectrum * np.fft.rfft(shape, length)[:, None], length, axis=0)
             vectors = response[len(shape) - 1 : samples].reshape(-1, count, 2)
-            size = np.hypot(vectors[..., 0], vectors[..., 1])
+            inner = slice(len(shape) // 2, samples - len(shape) // 2)
+            size[i, inner] = np.hypot(vectors[..., 0], vectors[..., 1])
             noise = self._noise(vectors, self.halves[i])
-            score = np.minimum(size / (self.method.snr * noise), size / self.method.amplitude)
-            score[sliding_window(lost, len(shape), "max") > 0] = 0
-            reach = len(shape) // 2
-            inner = best[reach : reach + len(score)]
-            np.maximum(inner, score.max(1), out=inner)
-            padded = np.pad(score, ((1, 1), (0, 0)))
-            peaks = np.nonzero((score > 1) & (score >= padded[:-2]) & (score > padded[2:]))
-            candidates.append(np.column_stack([np.full(len(peaks[0]), i), peaks[0] + reach, peaks[1]]))
-            strengths.append(score[peaks])
-            sizes.append(size[peaks])
-        return _Answers(best, np.concatenate(candidates), np.concatenate(strengths), np.concatenate(sizes))
+            score[i, inner] = size[i, inner] / np.maximum(self.method.snr * noise, self.method.amplitude)
+            score[i, inner][sliding_window(lost, len(shape), "max") > 0] = 0
+        return score, size
 
     def pattern(self, blocks: Floats, i: int, t: int) -> Floats:
         """Amplitudes of all blocks (block, 2) for one duration and sample."""
@@ -221,30 +204,43 @@ class _Bank:
         return per_sample
 
 
-def _select(bank: _Bank, answers: _Answers, blocks: Floats, valid: NDArray[np.bool_]) -> list[Found]:
-    """Take the strongest answer, pass over what it explains, and go on."""
-    order = np.argsort(-answers.strength, kind="stable")
-    i, t, b = answers.candidates[order].T
-    size = answers.size[order]
-    half = np.asarray(bank.halves)[i]
-    reach = np.asarray([len(shape) // 2 for shape in bank.shapes])[i]
-    left = np.ones(len(order), bool)
+def _select(bank: _Bank, blocks: Floats, valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], list[Found]]:
+    """Take the strongest answer, pass over what it explains, and go on; say what is left and what was found.
+
+    An answer is explained where the supports of the two filters overlap (a side lobe is where one's flank lies on the
+    other's motion) and the stronger motion is more than half as large at its block.
+    """
+    score, size = bank.answers(blocks, valid)
+    best = score.max((0, 2))
+    # Local maxima in time, strongest first.
+    peak = score > 1
+    peak[:, 1:] &= score[:, 1:] >= score[:, :-1]
+    peak[:, :-1] &= score[:, :-1] > score[:, 1:]
+    candidates = np.argwhere(peak)
+    strength = score[peak]
     found = []
-    while left.any():
-        k = int(left.argmax())
-        pattern = bank.pattern(blocks, i[k], t[k])
-        # A side lobe is where one filter's flank lies on the other's motion.
-        explained = np.abs(t - t[k]) < np.maximum(half + reach[k], half[k] + reach)
-        explained &= np.hypot(*pattern[b].T) > 0.5 * size
-        left &= ~explained
-        left[k] = False
-        ends = _boundaries(blocks[:, b[k]], int(t[k]), int(np.ceil(half[k])), pattern[b[k]], bank.method.boundary)
+    for k in np.argsort(-strength, kind="stable"):
+        i, t, b = candidates[k]
+        if score[i, t, b] == 0:
+            continue
+        pattern = bank.pattern(blocks, i, t)
+        extent = np.hypot(*pattern.T)
+        for other, shape in enumerate(bank.shapes):
+            reach = max(bank.halves[i] + len(shape) // 2, bank.halves[other] + len(bank.shapes[i]) // 2)
+            near = slice(max(int(t - reach), 0), int(t + reach) + 1)
+            score[other, near][extent > 0.5 * size[other, near]] = 0
+        half = int(np.ceil(bank.halves[i]))
+        ends = _boundaries(blocks[:, b], t, half, pattern[b], bank.method.boundary)
         if ends is None or ends[0] <= 0 or ends[2] >= len(blocks) - 1:
             continue
         around = (ends[2] - ends[0]) / 2  # a filter can fit beside lost samples and see half an expression
-        if valid[max(int(ends[0] - around), 0) : int(ends[2] + around) + 2, b[k]].all():
-            found.append(Found(*ends, float(answers.strength[order[k]]), int(b[k]), pattern))
-    return found
+        if valid[max(int(ends[0] - around), 0) : int(ends[2] + around) + 2, b].all():
+            found.append(Found(*ends, float(strength[k]), int(b), pattern))
+    left = score.max((0, 2))
+    for one in found:
+        inside = slice(int(np.ceil(one.onset)), int(one.offset) + 1)
+        left[inside] = best[inside]
+    return left, found
 
 
 def _boundaries(
@@ -346,7 +342,7 @@ def matched(
     Returns
     -------
     scores : ndarray of float32, (sample,)
-        The best answer of any block and duration centred there; 1 is the threshold.
+        The best answer of any block and duration centred there that no stronger one explains; 1 is the threshold.
     found : list of Found
         Expressions and blinks in order of onset. An interval that the signals' ends cut is left out.
 
@@ -368,10 +364,9 @@ def matched(
 
     def decide(stretch: int, view: int) -> None:
         """Decide samples begin to stretch, with those to `view` in sight."""
-        seen, known = blocks[: view - first], valid[: view - first]
-        answers = bank.answers(seen, known)
-        scores.append(answers.score[begin - first : stretch - first].astype(np.float32))
-        for one in _select(bank, answers, seen, known):
+        left, seen = _select(bank, blocks[: view - first], valid[: view - first])
+        scores.append(left[begin - first : stretch - first])
+        for one in seen:
             if begin <= one.apex + first < stretch:
                 found.append(replace(one, onset=one.onset + first, apex=one.apex + first, offset=one.offset + first))
 
