@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mmme_fast import __version__, sys_info
 
 if TYPE_CHECKING:
+    from mmme_fast.eeg import Recording
     from mmme_fast.frames import Frames
     from mmme_fast.results import Interval
     from mmme_fast.synth import Event
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("mmme-fast: %(levelname)s: %(message)s"))
+    handler.setFormatter(logging.Formatter("mmme-fast: warning: %(message)s"))
     logger.addHandler(handler)
     try:
         arguments.command(arguments)
@@ -385,6 +386,7 @@ def _info(arguments: argparse.Namespace) -> None:
 
 def _demo(arguments: argparse.Namespace) -> None:
     from mmme_fast import synth
+    from mmme_fast.eeg import open_recording
     from mmme_fast.pipeline import spot
     from mmme_fast.results import output_folder
 
@@ -394,37 +396,39 @@ def _demo(arguments: argparse.Namespace) -> None:
     print(f"drawing {len(film)} frames with known expressions: {out / 'film.avi'}", flush=True)
     film.write(out / "film.avi")
     film.write_truth(out / "film.csv")
+    made = synth.recording(arguments.seconds, seed=1)
+    made.write(out / "recording.vhdr")
+    try:
+        recording = open_recording(out / "recording.vhdr")
+    except ImportError as error:
+        logger.warning("the recording is left out: %s", error)
+        recording = None
     with _progress(False, " frames") as progress:
-        result = spot(out / "film.avi", crop="full", out=results, progress=progress)
+        result = spot(out / "film.avi", crop="full", eeg=recording, out=results, progress=progress)
     _print_intervals(result.intervals)
     expressions = [event for event in film.truth if event.type != "blink"]
     blinks = [event for event in film.truth if event.type == "blink"]
     hits = _hits(expressions, result.intervals)
     print(
-        f"found {hits} of {len(expressions)} expressions and {_hits(blinks, result.blinks)} of "
-        f"{len(blinks)} blinks; {len(result.intervals) - hits} false hits; "
-        f"{result.meta['frames_per_second']:g} frames/s"
+        f"found {hits} of {len(expressions)} expressions and {_hits(blinks, result.blinks)} of {len(blinks)} blinks; "
+        f"{len(result.intervals) - hits} false hits; {result.meta['frames_per_second']:g} frames/s"
     )
-    try:
-        _demo_band_power(arguments.seconds, out)
-    except ImportError as error:
-        logger.warning("the band power of the recording is left out: %s", error)
+    if recording is not None:
+        off = _power_error(recording, made.truth, out / "band_power.npz")
+        print(f"band power of {len(recording.ch_names)} channels: within {off:.0e} of the truth")
     _print_results(results)
 
 
-def _demo_band_power(seconds: float, out: Path) -> None:
-    from mmme_fast import synth
-    from mmme_fast.eeg import open_recording, stream_band_power
+def _power_error(recording: Recording, truth: dict[str, NDArray[np.float64]], out: Path) -> float:
+    """The largest relative error of the power that the recording's sinusoids have in each second."""
+    from mmme_fast.eeg import stream_band_power
 
-    made = synth.recording(seconds, seed=1)
-    stream = stream_band_power(open_recording(made.write(out / "recording.vhdr")), taper="boxcar")
-    stream.save(out / "band_power.npz")
-    with np.load(out / "band_power.npz") as saved:
+    stream = stream_band_power(recording, taper="boxcar")
+    stream.save(out)
+    with np.load(out) as saved:
         # Mean density times bandwidth is the power in a band.
         power = saved["power"] * [n * stream.resolution for n in stream.bins.values()]
-    truth = np.stack([made.truth[name] for name in stream.bands], axis=-1)
-    error = float(np.abs(power / truth - 1).max())
-    print(f"band power of {made.shape[0]} channels in {len(power)} windows: within {error:.1g} of the truth")
+    return float(np.abs(power / np.stack([truth[name] for name in stream.bands], axis=-1) - 1).max())
 
 
 def _hits(events: Sequence[Event], intervals: Sequence[Interval]) -> int:

@@ -44,8 +44,7 @@ def page(spotting: Spotting) -> str:
     Parameters
     ----------
     spotting : Spotting
-        From `mmme_fast.pipeline.spot`. Its `source` is read once more for the pictures; where that
-        fails the page says so.
+        From `mmme_fast.spot`. Its `source` is read once more for the pictures; where that fails the page says so.
 
     Raises
     ------
@@ -62,6 +61,7 @@ def page(spotting: Spotting) -> str:
     notes = list(meta.get("warnings", []))
     if trouble:
         notes.append(f"some pictures are missing: {trouble}")
+    step = _bin(len(spotting.scores))
     left_out = len(spotting.intervals) - len(numbers)
     pictured = f"<p>The {len(numbers)} strongest of {len(spotting.intervals)} intervals.</p>" if left_out else ""
     warned = "".join(f"<li>{escape(note)}</li>" for note in notes)
@@ -85,7 +85,8 @@ def page(spotting: Spotting) -> str:
 <main>
 <section aria-labelledby="scores">
 <h2 id="scores">Score over time</h2>
-<p>Above 1, the threshold, something moves that is not the head. Drag to zoom, double-click to see all.</p>
+<p>Above 1, the threshold, something moves that is not the head. Drag to zoom, double-click to see all.
+{f"Each point of the curves is the largest value of {step} frames." if step > 1 else ""}</p>
 <div role="img" aria-label="Score, head motion and strain over time; the intervals are in the table below">{chart}</div>
 </section>
 <section aria-labelledby="intervals">
@@ -214,12 +215,16 @@ def _chart(spotting: Spotting) -> str:
 
 def envelope(times: Signal, values: Signal) -> tuple[Signal, Signal]:
     """The largest value of each of at most POINTS bins, and when it was; short curves are as they are."""
-    size = -(-len(values) // POINTS)
-    if size <= 1:
+    size = _bin(len(values))
+    if size == 1:
         return times, values
     starts = np.arange(0, len(values), size)
     where = np.array([start + int(values[start : start + size].argmax()) for start in starts])
     return times[where], values[where]
+
+
+def _bin(values: int) -> int:
+    return max(-(-values // POINTS), 1)
 
 
 def _pictures(spotting: Spotting, numbers: dict[int, Interval]) -> tuple[dict[int, str], str]:

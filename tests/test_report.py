@@ -1,0 +1,282 @@
+"""The report: its pictures, its table and chart, what it escapes, and that it needs nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmme_fast import flow, motion, report, synth
+from mmme_fast.frames import open_frames
+from mmme_fast.pipeline import spot
+from mmme_fast.report import envelope, expression_flow, page, wheel
+from mmme_fast.results import Interval, Spotting
+
+pytest.importorskip("plotly")
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """What a test asks of a page; complains of tags that do not match."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def all(self, tag: str, attribute: str) -> list[str]:
+        return [str(attrs[attribute]) for name, attrs in self.tags if name == tag and attribute in attrs]
+
+
+def picture(uri: str) -> Any:
+    import av
+
+    data = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+    with av.open(io.BytesIO(data)) as container:
+        return next(container.decode(video=0)).to_ndarray()
+
+
+def made_up(frames: Any, intervals: list[Interval], **meta: Any) -> Spotting:
+    """A result over an array of frames, as if these intervals had been found."""
+    n = len(frames)
+    names = ("score", "motion", "head_x", "head_y", "head_turn", "head_growth", "strain")
+    signals = {"timestamp": np.arange(n) / 50, **{name: np.linspace(0, 2, n, dtype=np.float32) for name in names}}
+    return Spotting(intervals, [], signals, 50.0, {"warnings": [], **meta}, open_frames(frames, fps=50))
+
+
+def interval(onset: int, apex: int, offset: int, score: float = 2.0) -> Interval:
+    return Interval(onset, apex, offset, onset / 50, apex / 50, offset / 50, "micro", score, 0.5, 0.5, 1.0)
+
+
+@pytest.fixture(scope="module")
+def film() -> synth.SyntheticFilm:
+    return synth.film(6, 50, 96, seed=1, micro=20, macro=10, blinks=10)
+
+
+@pytest.fixture(scope="module")
+def spotting(film: synth.SyntheticFilm, tmp_path_factory: pytest.TempPathFactory) -> Spotting:
+    return spot(film.write(tmp_path_factory.mktemp("report") / "a & b.avi"), crop="full", size=96)
+
+
+@pytest.fixture(scope="module")
+def html(spotting: Spotting) -> str:
+    return page(spotting)
+
+
+def test_each_interval_has_its_pictures(html: str, spotting: Spotting, film: synth.SyntheticFilm) -> None:
+    assert len(spotting.intervals) == 3
+    articles = re.findall(r"<article .*?</article>", html, re.S)
+    assert len(articles) == 3
+    for article, one in zip(articles, spotting.intervals, strict=True):
+        onset, apex, colours, strain = map(picture, Page(article).all("img", "src"))
+        np.testing.assert_array_equal(onset, film.frame(one.onset))
+        np.testing.assert_array_equal(apex, film.frame(one.apex))
+        assert colours.shape == strain.shape == (96, 96, 3)
+        assert np.ptp(colours) > 200  # the longest vector has its full colour
+        assert f"{one.onset_s:.3f} to {one.offset_s:.3f} s, score {one.score:.2f}" in article
+
+
+def test_rows_of_the_table_lead_to_the_pictures(html: str, spotting: Spotting) -> None:
+    read = Page(html)
+    links = read.all("a", "href")
+    assert links == [f"#interval-{i}" for i in (1, 2, 3)]
+    assert {link[1:] for link in links} <= set(read.all("article", "id"))
+    for one in (*spotting.intervals, *spotting.blinks):
+        for value in (f"{one.onset_s:.3f}", str(one.onset), str(one.apex), str(one.offset), f"{one.amplitude:.2f}"):
+            assert value in read.text
+
+
+def drawn(html: str) -> tuple[dict[tuple[str, str], Any], Any]:
+    """The traces of a page's chart by name and mode, and its layout, out of its call of Plotly.newPlot."""
+    decoder = json.JSONDecoder()
+    data, end = decoder.raw_decode(html, html.index("[", html.rindex("Plotly.newPlot(")))
+    layout, _ = decoder.raw_decode(html, html.index("{", end))
+    return {(trace["name"], trace["mode"]): trace for trace in data}, layout
+
+
+def values(field: Any) -> Any:
+    """Numbers as plotly writes them: a list, or since version 6 the bytes of an array."""
+    if isinstance(field, dict):
+        return np.frombuffer(base64.b64decode(field["bdata"]), field["dtype"])
+    return np.array([value for value in field if value is not None])
+
+
+def test_chart_has_scores_threshold_and_intervals(html: str, spotting: Spotting) -> None:
+    traces, layout = drawn(html)
+    for name in ("score", "strain"):
+        trace = traces[name, "lines"]
+        np.testing.assert_allclose(values(trace["x"]), spotting.signals["timestamp"])
+        np.testing.assert_allclose(values(trace["y"]), spotting.signals[name], rtol=1e-6)
+    head = np.hypot(spotting.signals["head_x"], spotting.signals["head_y"])
+    np.testing.assert_allclose(values(traces["head motion, px", "lines"]["y"]), head, rtol=1e-6)
+    assert [(line["y0"], line["y1"]) for line in layout["shapes"]] == [(1, 1)]
+    for kind in ("micro", "macro", "blink"):
+        found = [one for one in (*spotting.intervals, *spotting.blinks) if one.type == kind]
+        assert found
+        edges = [t for one in found for t in (one.onset_s, one.onset_s, one.offset_s, one.offset_s)]
+        np.testing.assert_allclose(values(traces[kind, "lines"]["x"]), edges)
+        np.testing.assert_allclose(values(traces[kind, "markers"]["y"]), [one.score for one in found])
+
+
+def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
+    read = Page(html)
+    sources = read.all("link", "href")
+    for tag in ("img", "script", "iframe", "object", "video"):
+        for attribute in ("src", "srcset", "data", "poster"):
+            sources += read.all(tag, attribute)
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    assert not re.search(r"url\(|@import", report.STYLE)
+    assert html.count("plotly.js v") == 1
+
+
+def test_what_others_wrote_is_escaped(spotting: Spotting) -> None:
+    evil = "<img src=x onerror=alert(1)> & 'x' \"y\".avi"
+    html = page(replace(spotting, meta={**spotting.meta, "input": {"source": evil}, "warnings": [evil]}))
+    read = Page(html)
+    assert read.text.count("<img src=x onerror=alert(1)>") == 6  # title, heading, path, warning; input and warnings
+    assert all(source.startswith("data:") for source in read.all("img", "src"))
+
+
+def test_forty_strongest_are_pictured() -> None:
+    film = np.random.default_rng(0).integers(0, 255, (120, 16, 16), np.uint8)
+    found = [interval(2 * i, 2 * i + 1, 2 * i + 2, score=2 + i % 7) for i in range(50)]
+    html = page(made_up(film, found))
+    read = Page(html)
+    left_out = {i for i, one in enumerate(found, 1) if f"interval-{i}" not in read.all("article", "id")}
+    assert len(left_out) == 10
+    assert max(found[i - 1].score for i in left_out) == 3
+    assert "The 40 strongest of 50 intervals." in read.text
+    assert read.text.count("micro") > 90  # the table still has them all
+
+
+def test_a_source_that_is_gone_leaves_the_rest(
+    spotting: Spotting, film: synth.SyntheticFilm, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    html = page(replace(spotting, source=None))
+    assert "some pictures are missing: the film is not known here" in html
+    assert "<article" not in html
+    assert "<td>" in html
+    assert caplog.messages == ["the report lacks pictures: the film is not known here"]
+
+    html = page(replace(spotting, source=open_frames(film.frames(0, 100), fps=50)))
+    assert "some pictures are missing: the film now ends after 100 frames" in html
+    assert len(Page(html).all("article", "id")) == 2
+
+    path = film.write(tmp_path / "film.avi")
+    source = open_frames(path)
+    path.unlink()
+    assert "No such file or directory" in page(replace(spotting, source=source))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shown"), [(40, 24, (40, 24)), (24, 300, (20, 256)), (600, 512, (256, 218))]
+)
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_pictures_of_other_frames(height: int, width: int, shown: tuple[int, int], dtype: str) -> None:
+    noise = np.random.default_rng(1).random((3, height, width))
+    film = (noise * 4095).astype(dtype) if dtype == "uint16" else (noise * 0.1).astype(dtype)
+    article = Page(page(made_up(film, [interval(0, 1, 2)])))
+    pictures = [picture(uri) for uri in article.all("img", "src")[1:]]  # the first is the legend
+    assert [p.shape[:2] for p in pictures] == [shown] * 4
+    assert article.all("img", "width")[1:] == [str(shown[1])] * 4
+    for p in pictures[:2]:
+        assert p.mean() == pytest.approx(127, abs=8)  # dark film is shown over the whole range of grey
+
+
+def test_long_film_says_what_a_point_is() -> None:
+    html = page(made_up(np.zeros((9000, 8, 8), np.uint8), []))
+    assert "Each point of the curves is the largest value of 3 frames." in html
+    assert len(values(drawn(html)[0]["score", "lines"]["y"])) == 3000
+
+
+def test_quiet_film() -> None:
+    html = page(made_up(np.zeros((3, 16, 16), np.uint8), []))
+    text = Page(html).text
+    assert text.count("None were found.") == 2
+    assert "There are none." in text
+    still = Page(page(made_up(np.full((3, 16, 16), 9, np.uint8), [interval(0, 1, 2)])))
+    assert len(still.all("img", "src")) == 5
+
+
+def test_without_plotly(spotting: Spotting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(ImportError, match=r'pip install "mmme_fast\[report\]"'):
+        spotting.to_html(tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_envelope() -> None:
+    times = np.arange(540_000) / 150
+    values = np.zeros(540_000, np.float32)
+    peaks = [0, 77_777, 300_001, 539_999]
+    values[peaks] = [1, 2, 3, 4]
+    x, y = envelope(times, values)
+    assert len(x) == len(y) <= 4000
+    assert (np.diff(x) > 0).all()
+    assert {(a, b) for a, b in zip(x, y, strict=True) if b} == {(times[i], values[i]) for i in peaks}
+    short, same = envelope(times[:4000], values[:4000])
+    np.testing.assert_array_equal((short, same), (times[:4000], values[:4000]))
+
+
+def test_expression_flow_has_no_head_motion() -> None:
+    film = synth.film(6, 50, 128, seed=1, micro=20, macro=10, blinks=0, sway=8)
+    event = max(film.truth, key=lambda one: np.hypot(*np.subtract(film.pose(one.onset)[:2], film.pose(one.apex)[:2])))
+    before, after = (film.frame(i) / np.float32(255) for i in (event.onset, event.apex))
+    truth = film.flow(event.onset, event.apex)
+    ys, xs = np.mgrid[:128, :128]
+    head = motion.displace(motion.global_motion(truth), np.stack([xs, ys], -1).reshape(-1, 2).astype(float))
+    expression = truth - head.reshape(truth.shape)
+    face = (np.hypot(ys - 64, xs - 64) < 45)[..., None]  # outside are flat surfaces, where no flow can be seen
+
+    def error(field: Any) -> float:
+        return float(np.hypot(*np.moveaxis((field - expression) * face, -1, 0)).mean())
+
+    assert error(expression_flow(before, after)) < 0.25 * error(flow.farneback(before, after))
+
+
+def test_wheel() -> None:
+    colours = wheel(np.array([[(0, 0), (1, 0), (-1, 0), (0.5, 0), (0, 3)]], float))[0]
+    np.testing.assert_allclose(colours[:4], [(1, 1, 1), (1, 0, 0), (0, 1, 1), (1, 0.5, 0.5)], atol=1e-6)
+    np.testing.assert_allclose(colours[4], wheel(np.array([[(0.0, 1.0)]]))[0, 0], atol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
+def test_browser_draws_it_without_complaint(html: str, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    run = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom",
+         (tmp_path / "report.html").as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in run.stderr
+    assert "main-svg" in run.stdout  # plotly drew its chart
