@@ -25,9 +25,9 @@ void require(bool ok, const char* rule) {
 }
 
 Pixel pixel_of(const py::array& frames) {
-    if (frames.dtype().is(py::dtype::of<std::uint8_t>())) return Pixel::u8;
-    if (frames.dtype().is(py::dtype::of<std::uint16_t>())) return Pixel::u16;
-    if (frames.dtype().is(py::dtype::of<float>())) return Pixel::f32;
+    if (frames.dtype().equal(py::dtype::of<std::uint8_t>())) return Pixel::u8;
+    if (frames.dtype().equal(py::dtype::of<std::uint16_t>())) return Pixel::u16;
+    if (frames.dtype().equal(py::dtype::of<float>())) return Pixel::f32;
     throw py::type_error("frames must be uint8, uint16 or float32");
 }
 
@@ -154,8 +154,8 @@ void sliding(const Floats& values, Floats out, std::ptrdiff_t window, const std:
 
 void band_power(const py::array& data, Floats out, const Ints& starts, const Floats& taper, bool detrend, int nfft,
                 const py::array_t<std::int32_t, py::array::c_style>& bins, const Floats& weights, int threads) {
-    const bool float64 = data.dtype().is(py::dtype::of<double>());
-    require(float64 || data.dtype().is(py::dtype::of<float>()), "data must be float32 or float64");
+    const bool float64 = data.dtype().equal(py::dtype::of<double>());
+    require(float64 || data.dtype().equal(py::dtype::of<float>()), "data must be float32 or float64");
     require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
             "data must be (channel, sample), with adjacent samples");
     require(starts.ndim() == 1 && taper.ndim() == 1 && bins.ndim() == 1 && weights.ndim() == 2 &&

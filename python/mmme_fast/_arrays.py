@@ -62,7 +62,7 @@ def frames(value: ArrayLike, name: str) -> Frames:
             raise ValueError(
                 f"{name} must be in 0..1 as float, got {low:g} to {high:g}; pass uint8 frames, or divide by 255"
             )
-    elif array.dtype in (np.uint8, np.uint16):
+    elif array.dtype.newbyteorder("=") in (np.uint8, np.uint16):
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
     else:
         raise TypeError(f"{name} must be uint8, uint16 or float in 0..1, got {array.dtype}")

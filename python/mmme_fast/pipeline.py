@@ -101,11 +101,13 @@ def spot(
     estimator = FLOWS[one_of(flow, "flow", tuple(FLOWS))]
     whole(size, "size", low=32)
     resolve_threads(threads)
+    if progress is True:
+        import tqdm  # noqa: F401  (missing, it should say so before the work)
     recording = eeg if eeg is None or isinstance(eeg, Recording) else open_recording(eeg)
-    folder = None if out is None else output_folder(Path(out))
     frames = source if isinstance(source, Frames) else open_frames(source, crop=crop, size=size, fps=fps)
     if frames.fps is None:
         raise ValueError(f"fps must be given: {frames.source} has no times of its own")
+    folder = None if out is None else output_folder(Path(out))
 
     begun = time.perf_counter()
     group = group_size(frames.fps)

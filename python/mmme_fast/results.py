@@ -145,14 +145,19 @@ def save(result: Spotting, folder: Path) -> Path:
         np.savez_compressed(file, **result.signals)  # type: ignore[arg-type]
     if result.interval_power is not None:
         _write_interval_power(folder / "interval_power.csv", result)
+    _write_meta(folder, result)  # where it is, the numbers are whole
     try:
         result.to_html(folder / "report.html")
     except ImportError as error:
         result.meta["warnings"].append(f"report.html was not written: {error}")
         logger.warning("%s", result.meta["warnings"][-1])
-    with written(folder / "meta.json") as file:  # last: where it is, the rest is whole
-        file.write(json.dumps(result.meta, indent=2).encode())
+        _write_meta(folder, result)
     return folder
+
+
+def _write_meta(folder: Path, result: Spotting) -> None:
+    with written(folder / "meta.json") as file:
+        file.write(json.dumps(result.meta, indent=2).encode())
 
 
 def identity(source: str) -> dict[str, Any]:

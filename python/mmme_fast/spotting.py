@@ -120,8 +120,8 @@ class Matched:
     merge: float = 0.4  # IoU
     blink_longest: float = 0.5
     blink_amplitude: float = 1.5  # a downward motion of both eyes' height as large as this is a blink even when alone
-    core: float = 30.0  # decided at once, with a margin before and after
-    margin: float = 10.0
+    core: float = 15.0  # decided at once, with a margin before and after
+    margin: float = 6.0
 
     def __post_init__(self) -> None:
         if self.margin < 2 * max(self.durations):
