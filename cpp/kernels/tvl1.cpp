@@ -334,7 +334,7 @@ double iterate(const State& s, const Steps& steps, double enough, int limit) {
     struct {
         int row;
         double change;
-    } flights[depth];
+    } flights[depth] = {};
     const int height = s.at.height;
     for (int oldest = 0, next = 0;;) {
         const bool room = next < limit && next - oldest < depth;

@@ -260,10 +260,11 @@ def tvl1(
             u = shrunk(np.ascontiguousarray(np.moveaxis(np.clip(out, -65536, 65536), 2, 0)), scale_step)[-1]
         else:
             u = np.zeros((2, *sizes[-1]), np.float32)
-        for size, (grey, _), (_, packed) in zip(sizes[::-1], first[::-1], second[::-1], strict=True):
-            before = u.shape[1:]
-            if before != size:
-                u = resized(u, size, (before[0] / size[0], before[1] / size[1]), 1 / scale_step)
+        for level, size in reversed(list(enumerate(sizes))):
+            (grey, _), (_, packed) = first[level], second[level]
+            if level < len(sizes) - 1:
+                _, height, width = u.shape
+                u = resized(u, size, (height / size[0], width / size[1]), 1 / scale_step)
             enough = float(np.float32(epsilon * epsilon * (size[0] * size[1])))
             _solve_level(
                 u, grey, packed, tau, lambda_, theta, warps, enough, inner_iterations, outer_iterations, median
