@@ -158,9 +158,12 @@ def test_signals_are_the_films_own(short: synth.SyntheticFilm, short_file: Path)
     for k, name in enumerate(("head_x", "head_y")):
         known = (poses[:, k] - poses[0, k]) * 2  # to pixels of a crop 256 wide
         assert np.abs(found.signals[name] - known).max() < 0.35
-    for one in found.intervals:
+    quiet = np.ones(1200, bool)
+    for one in [*found.intervals, *found.blinks]:
         assert found.scores[one.onset : one.offset + 1].max() > 1
-    assert np.corrcoef(found.scores > 1, found.signals["motion"] > 0.3)[0, 1] > 0.3
+        quiet[one.onset : one.offset + 1] = False
+    # The score crosses its threshold in the intervals, and hardly ever beside them.
+    assert (found.scores[quiet] > 1).mean() < 0.03
 
 
 @pytest.mark.parametrize("threads", [1, 3])
