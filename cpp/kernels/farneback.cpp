@@ -507,7 +507,7 @@ void locate(const float* to_u, const float* to_v, const Level& level, int column
         places.first_x[group] = dx[group * lanes] - (lx ? 1.0f : 0.0f);
         places.first_y[group] = dy[group * lanes] - (ly ? 1.0f : 0.0f);
         const bool apart = (seen & away) | (lx & mx) | (ly & my);
-        places.kind[group] = apart ? scattered : (lx | mx ? three_columns : 0.0f) + (ly | my ? three_rows : 0.0f);
+        places.kind[group] = apart ? scattered : (lx || mx ? three_columns : 0.0f) + (ly || my ? three_rows : 0.0f);
     }
 }
 
