@@ -484,7 +484,7 @@ void locate(const float* to_u, const float* to_v, const Level& level, int column
         part_y[x] = py - fy;
         dx[x] = fx - at;
         dy[x] = fy - row;
-        inside[x] = (fx >= 0.0f) & (fx < right) & (fy >= 0.0f) & (fy < bottom) ? 1.0f : 0.0f;
+        inside[x] = ((fx >= 0.0f) & (fx < right) & (fy >= 0.0f) & (fy < bottom)) ? 1.0f : 0.0f;
     }
     // Compared with a group's first pixel, is a tap less far, farther, or more than a pixel away?
     enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, away = 16 };
@@ -507,7 +507,7 @@ void locate(const float* to_u, const float* to_v, const Level& level, int column
         places.first_x[group] = dx[group * lanes] - (lx ? 1.0f : 0.0f);
         places.first_y[group] = dy[group * lanes] - (ly ? 1.0f : 0.0f);
         const bool apart = (seen & away) | (lx & mx) | (ly & my);
-        places.kind[group] = apart ? scattered : (lx | mx ? three_columns : 0.0f) + (ly | my ? three_rows : 0.0f);
+        places.kind[group] = apart ? scattered : (lx || mx ? three_columns : 0.0f) + (ly || my ? three_rows : 0.0f);
     }
 }
 

@@ -5,7 +5,6 @@ Coefficients and flow are planar by row: (y, plane, x).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -180,39 +179,61 @@ def _systems(prev: Any, curr: Any, flow: Any, y: int, samples: Any, systems: Any
     for x in range(width):
         px = np.float32(x) + min(max(u[x], -limit), limit)
         py = np.float32(y) + min(max(v[x], -limit), limit)
-        x1, y1 = math.floor(px), math.floor(py)
-        inside = (x1 >= 0) & (x1 < width - 1) & (y1 >= 0) & (y1 < height - 1)
+        left, above = np.floor(px), np.floor(py)
+        inside = (left >= 0) & (left < width - 1) & (above >= 0) & (above < height - 1)
         samples[5, x] = np.float32(0.5) if inside else np.float32(1)
-        if inside:
-            fx, fy = px - np.float32(x1), py - np.float32(y1)
-            gx, gy = np.float32(1) - fx, np.float32(1) - fy
+        samples[7, x] = left
+        samples[8, x] = above
+        samples[9, x] = px - left
+        samples[10, x] = py - above
+    for x in range(width):
+        if samples[5, x] == 1:
             for c in range(5):
-                top = gx * curr[y1, c, x1] + fx * curr[y1, c, x1 + 1]
-                bottom = gx * curr[y1 + 1, c, x1] + fx * curr[y1 + 1, c, x1 + 1]
-                samples[c, x] = gy * top + fy * bottom
-        else:
-            samples[:5, x] = 0
+                samples[c, x] = 0
+            continue
+        # Unsigned: an index that might be negative costs a comparison.
+        x0, y0 = np.uint64(np.int64(samples[7, x])), np.uint64(np.int64(samples[8, x]))
+        x1, y1 = x0 + np.uint64(1), y0 + np.uint64(1)
+        fx, fy = samples[9, x], samples[10, x]
+        gx, gy = np.float32(1) - fx, np.float32(1) - fy
+        for c in range(5):
+            top = gx * curr[y0, c, x0] + fx * curr[y0, c, x1]
+            bottom = gx * curr[y1, c, x0] + fx * curr[y1, c, x1]
+            samples[c, x] = gy * top + fy * bottom
     samples[6, :] = row_weight if edge_row else np.float32(1)
     for i in range(min(2 * BORDER, width)):
         x = i if i < BORDER else max(width - 2 * BORDER, 0) + i
         if x < width and (edge_row or _edge(x, width)):
             samples[6, x] = row_weight * _edge_weight(x, width)
-    a0, a1, a2, a3, a4 = prev[y, 0], prev[y, 1], prev[y, 2], prev[y, 3], prev[y, 4]
-    b0, b1, b2, b3, b4 = samples[0], samples[1], samples[2], samples[3], samples[4]
-    part, weights = samples[5], samples[6]
-    g11, g12, g22, h1, h2 = systems[0], systems[1], systems[2], systems[3], systems[4]
-    half = np.float32(0.5)
+    a0, a1, a2, a3, a4 = prev[y]
+    b0, b1, b2, b3, b4 = samples[:5]
+    mean, half, yy, xx, xy, ry, rx = samples[5:]
+    g11, g12, g22, h1, h2 = systems
+    # One result a loop: with many arrays in a loop the compiler gives up on vectors.
     for x in range(width):
-        weight = weights[x]
-        mean = part[x] * weight
-        yy, xx, xy = (a2[x] + b2[x]) * mean, (a3[x] + b3[x]) * mean, (a4[x] + b4[x]) * (half * mean)
-        ry = (a0[x] - b0[x]) * (half * weight) + (yy * v[x] + xy * u[x])
-        rx = (a1[x] - b1[x]) * (half * weight) + (xy * v[x] + xx * u[x])
-        g11[x] = yy * yy + xy * xy
-        g12[x] = (yy + xx) * xy
-        g22[x] = xx * xx + xy * xy
-        h1[x] = yy * ry + xy * rx
-        h2[x] = xy * ry + xx * rx
+        mean[x] *= half[x]
+    for x in range(width):
+        half[x] *= np.float32(0.5)
+    for x in range(width):
+        yy[x] = (a2[x] + b2[x]) * mean[x]
+    for x in range(width):
+        xx[x] = (a3[x] + b3[x]) * mean[x]
+    for x in range(width):
+        xy[x] = (a4[x] + b4[x]) * (np.float32(0.5) * mean[x])
+    for x in range(width):
+        ry[x] = (a0[x] - b0[x]) * half[x] + (yy[x] * v[x] + xy[x] * u[x])
+    for x in range(width):
+        rx[x] = (a1[x] - b1[x]) * half[x] + (xy[x] * v[x] + xx[x] * u[x])
+    for x in range(width):
+        g11[x] = yy[x] * yy[x] + xy[x] * xy[x]
+    for x in range(width):
+        g12[x] = (yy[x] + xx[x]) * xy[x]
+    for x in range(width):
+        g22[x] = xx[x] * xx[x] + xy[x] * xy[x]
+    for x in range(width):
+        h1[x] = yy[x] * ry[x] + xy[x] * rx[x]
+    for x in range(width):
+        h2[x] = xy[x] * ry[x] + xx[x] * rx[x]
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -222,13 +243,15 @@ def _box(row: Any, spare: Any, length: int, first: bool, out: Any) -> None:
     done, size = 0, 1
     while True:
         if length & size:
+            shifted = row[done : done + len(out)]
             for x in range(len(out)):
-                out[x] += row[x + done]
+                out[x] += shifted[x]
             done += size
         if done == length:
             return
-        for x in range(len(row) - size):
-            spare[x] = row[x] + row[x + size]
+        shifted = row[size:]
+        for x in range(len(shifted)):
+            spare[x] = row[x] + shifted[x]
         row, spare = spare, row
         size *= 2
 
@@ -243,7 +266,10 @@ def _iterate(prev: Any, curr: Any, flow: Any, out: Any, radius: int, kernel: Any
     running = np.empty((5, width), np.float32)
     systems = np.zeros((5, width + length), np.float32)
     spare = np.zeros(width + length, np.float32)
-    samples = np.empty((7, width), np.float32)
+    samples = np.empty((12, width), np.float32)
+    total = np.empty((5, width), np.float32)
+    g11, g12, g22, h1, h2 = total
+    inverse = np.empty(width, np.float32)
     last = -1
     for r in range(-radius - first, height + radius):
         row = min(max(r, 0), height - 1)
@@ -262,9 +288,9 @@ def _iterate(prev: Any, curr: Any, flow: Any, out: Any, radius: int, kernel: Any
                 if gaussian:
                     sums[c] = 0
                     for t in range(length):
-                        weight = kernel[t]
+                        weight, shifted = kernel[t], line[t : t + width]
                         for x in range(width):
-                            sums[c, x] += weight * line[x + t]
+                            sums[c, x] += weight * shifted[x]
                 else:
                     _box(line, spare, length, first, sums[c])
             last = row
@@ -285,12 +311,16 @@ def _iterate(prev: Any, curr: Any, flow: Any, out: Any, radius: int, kernel: Any
                     running[c, x] = sums[c, x] + (running[c, x] if place > 0 else np.float32(0))
             rest = ring[place + 1]
         if r >= radius:
+            for c in range(5):
+                for x in range(width):
+                    total[c, x] = rest[c, x] + running[c, x]
+            u, v = out[r - radius, 0], out[r - radius, 1]
             for x in range(width):
-                g11, g12, g22 = rest[0, x] + running[0, x], rest[1, x] + running[1, x], rest[2, x] + running[2, x]
-                h1, h2 = rest[3, x] + running[3, x], rest[4, x] + running[4, x]
-                inverse = np.float32(1) / (g11 * g22 - g12 * g12 + bias)
-                out[r - radius, 0, x] = (g11 * h2 - g12 * h1) * inverse
-                out[r - radius, 1, x] = (g22 * h1 - g12 * h2) * inverse
+                inverse[x] = np.float32(1) / (g11[x] * g22[x] - g12[x] * g12[x] + bias)
+            for x in range(width):
+                u[x] = (g11[x] * h2[x] - g12[x] * h1[x]) * inverse[x]
+            for x in range(width):
+                v[x] = (g22[x] * h1[x] - g12[x] * h2[x]) * inverse[x]
         if not gaussian and place == length - 1:
             for i in range(length - 2, 0, -1):
                 for c in range(5):
