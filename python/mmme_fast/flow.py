@@ -132,7 +132,7 @@ def farneback(
     iterations : int, default 5
         Iterations per level.
     poly_n : int, default 7
-        Width of the neighbourhood of the polynomial expansion (OpenCV uses poly_n // 2 pixels to each side).
+        Pixels to each side in the neighbourhood of the polynomial expansion (2 * poly_n + 1 wide), as in OpenCV.
     poly_sigma : float, default 1.5
         Standard deviation of the Gaussian that weights that neighbourhood.
     gaussian : bool, default False
