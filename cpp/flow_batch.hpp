@@ -19,7 +19,7 @@ struct Film {
     Image operator[](std::ptrdiff_t i) const { return {data + i * frame_bytes, row_bytes, pixel}; }
 };
 
-// The prepared frames one thread keeps, least recently used out first. A frame is known by its address.
+// The prepared frames one thread keeps, least recently used out first. A frame is known by where and how it lies.
 template <class Params> class PreparedFrames {
 public:
     PreparedFrames(const FlowKernel<Params>& kernel, int height, int width, const Params& params, std::ptrdiff_t frames)
@@ -39,18 +39,18 @@ public:
     const float* prepared(const Image& image, const Rows& rows) {
         ++clock_;
         for (Entry& entry : entries_)
-            if (entry.data == image.data) {
+            if (entry.image == image) {
                 entry.used = clock_;
                 return entry.frame;
             }
         if (entries_.size() < capacity_)
-            entries_.push_back({nullptr, memory_ + scratch_size_ + entries_.size() * frame_size_, 0});
+            entries_.push_back({image, memory_ + scratch_size_ + entries_.size() * frame_size_, 0});
         else
             std::swap(*std::min_element(entries_.begin(), entries_.end(),
                                         [](const Entry& a, const Entry& b) { return a.used < b.used; }),
                       entries_.back());
         Entry& entry = entries_.back();
-        entry.data = image.data;
+        entry.image = image;
         entry.used = clock_;
         kernel_.prepare(image, height_, width_, params_, entry.frame, scratch(), rows);
         return entry.frame;
@@ -61,7 +61,7 @@ private:
     static std::size_t align(std::size_t floats) { return (floats + 15) / 16 * 16; }
 
     struct Entry {
-        const void* data;
+        Image image;
         float* frame;
         std::uint64_t used;
     };

@@ -16,6 +16,8 @@ struct Image {
     const void* data;
     std::ptrdiff_t row_bytes;
     Pixel pixel;
+
+    bool operator==(const Image&) const = default;
 };
 
 // Runs body(self, begin, end) over bands that cover rows 0..rows once, perhaps on several threads, and returns when all

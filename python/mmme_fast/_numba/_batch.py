@@ -45,10 +45,10 @@ def flow_batch(
     run = min(max(chains // (4 * threads), 1), 64)
 
     def body(task: int) -> None:
-        kept: OrderedDict[int, Any] = OrderedDict()
+        kept: OrderedDict[Any, Any] = OrderedDict()
 
         def prepared(frame: NDArray[Any], room: int) -> Any:
-            key = frame.__array_interface__["data"][0]
+            key = frame.__array_interface__["data"][0], frame.strides, frame.dtype
             if key in kept:
                 kept.move_to_end(key)
             else:
