@@ -31,7 +31,9 @@ bool cpu_bits(int leaf, int reg, unsigned mask) {
     __cpuidex(out, leaf, 0);
     return (static_cast<unsigned>(out[reg]) & mask) == mask;
 }
-bool os_saves(unsigned long long mask) { return cpu_bits(1, 2, 1u << 27) && (_xgetbv(0) & mask) == mask; }
+bool os_saves(unsigned long long mask) {
+    return cpu_bits(1, 2, 1u << 27) && (_xgetbv(0) & mask) == mask;
+}
 bool has_avx2() {
     constexpr unsigned fma_movbe_f16c = 1u << 12 | 1u << 22 | 1u << 29, bmi1_avx2_bmi2 = 1u << 3 | 1u << 5 | 1u << 8;
     return os_saves(0x6) && cpu_bits(1, 2, fma_movbe_f16c) && cpu_bits(7, 1, bmi1_avx2_bmi2);

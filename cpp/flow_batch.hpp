@@ -89,8 +89,7 @@ void flow_batch(const FlowKernel<Params>& kernel, const Params& params, const Fi
     const Rows rows = rows_on(share_rows ? threads : 1);
 
     std::vector<PreparedFrames<Params>> workers;
-    for (int i = 0; i < (share_rows ? 1 : threads); ++i)
-        workers.emplace_back(kernel, height, width, params, 2 * pairs);
+    for (int i = 0; i < (share_rows ? 1 : threads); ++i) workers.emplace_back(kernel, height, width, params, 2 * pairs);
 
     parallel_for((chains + run - 1) / run, share_rows ? 1 : threads, [&](std::ptrdiff_t task, int slot) {
         PreparedFrames<Params>& frames = workers[slot];
@@ -101,7 +100,8 @@ void flow_batch(const FlowKernel<Params>& kernel, const Params& params, const Fi
             if (warm) std::memcpy(flow + i * field, flow + (i - 1) * field, field * sizeof(float));
             const float* from = frames.prepared(prev[i], rows);
             const float* to = frames.prepared(curr[i], rows);
-            kernel.solve(from, to, flow + i * field, use_initial || warm, height, width, params, frames.scratch(), rows);
+            kernel.solve(from, to, flow + i * field, use_initial || warm, height, width, params, frames.scratch(),
+                         rows);
         }
     });
 }

@@ -63,7 +63,8 @@ template <class Enum> Enum named(const std::string& name, std::initializer_list<
 void tvl1(const py::array& prev, const py::array& curr, Floats flow, bool use_initial, double tau, double lambda,
           double theta, int scales, int warps, double epsilon, int inner_iterations, int outer_iterations,
           double scale_step, int median, int warm_start, int threads) {
-    const TVL1 params{tau, lambda, theta, epsilon, scale_step, scales, warps, inner_iterations, outer_iterations, median};
+    const TVL1 params{tau,   lambda, theta, epsilon, scale_step, scales, warps, inner_iterations, outer_iterations,
+                      median};
     run_flow(active().tvl1, params, prev, curr, flow, use_initial, warm_start, threads);
 }
 
@@ -75,10 +76,10 @@ void farneback(const py::array& prev, const py::array& curr, Floats flow, bool u
 
 void strain(const Floats& flow, Floats out, const std::string& stencil, const std::string& convention, bool components,
             int threads) {
-    const Strain params{named<Stencil>(stencil, {{"central", Stencil::central},
-                                                 {"forward", Stencil::forward},
-                                                 {"backward", Stencil::backward}}),
-                        convention == "mmme", components};
+    const Strain params{
+        named<Stencil>(stencil,
+                       {{"central", Stencil::central}, {"forward", Stencil::forward}, {"backward", Stencil::backward}}),
+        convention == "mmme", components};
     require(flow.ndim() == 4 && flow.shape(3) == 2, "flow must be (frame, y, x, 2)");
     require(out.size() == flow.size() / 2 * (components ? 3 : 1), "out has the wrong size");
     const std::ptrdiff_t fields = flow.shape(0);
@@ -168,10 +169,19 @@ void band_power(const py::array& data, Floats out, const Ints& starts, const Flo
     require(window >= 1 && nfft >= window, "window must be 1 to nfft samples");
     for (py::ssize_t i = 0; i < starts.shape(0); ++i)
         require(starts.data()[i] >= 0 && starts.data()[i] + window <= data.shape(1), "a window leaves the data");
-    const BandPower job{data.data(),    float64,     data.shape(0), data.strides(0) / data.itemsize(),
-                        starts.data(),  window,      taper.data(),  detrend,
-                        nfft,           bins.data(), static_cast<int>(bins.shape(0)),
-                        weights.data(), static_cast<int>(weights.shape(0))};
+    const BandPower job{data.data(),
+                        float64,
+                        data.shape(0),
+                        data.strides(0) / data.itemsize(),
+                        starts.data(),
+                        window,
+                        taper.data(),
+                        detrend,
+                        nfft,
+                        bins.data(),
+                        static_cast<int>(bins.shape(0)),
+                        weights.data(),
+                        static_cast<int>(weights.shape(0))};
     const std::ptrdiff_t windows = starts.shape(0);
     float* to = out.mutable_data();
     py::gil_scoped_release unlocked;
@@ -196,8 +206,9 @@ PYBIND11_MODULE(_core, m) {
         },
         "Instruction sets that this build and this CPU share, fastest first.");
     m.def("active", [] { return std::string(active().name); }, "The instruction set in use.");
-    m.def("use", [](const std::string& name) { return use(name); }, py::arg("name"),
-          "Choose the instruction set; False when it is not supported.");
+    m.def(
+        "use", [](const std::string& name) { return use(name); }, py::arg("name"),
+        "Choose the instruction set; False when it is not supported.");
 
     const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
     m.def("tvl1", tvl1, exact("prev"), exact("curr"), exact("flow"), py::arg("use_initial"), py::arg("tau"),

@@ -131,7 +131,9 @@ void parallel_for(std::ptrdiff_t tasks, int threads, const Body& body) {
     pool().run(job);
 }
 
-Rows rows_on(int threads) { return {run_rows, threads}; }
+Rows rows_on(int threads) {
+    return {run_rows, threads};
+}
 
 float* scratch(std::size_t floats) {
     thread_local std::unique_ptr<float[], AlignedDelete> memory;

@@ -6,8 +6,7 @@
 namespace mmme::MMME_ISA {
 namespace {
 
-template <bool swapped, bool components>
-MMME_INLINE void put(float* out, float ux, float uy, float vx, float vy) {
+template <bool swapped, bool components> MMME_INLINE void put(float* out, float ux, float uy, float vx, float vy) {
     // The MMME notebooks take (d/dy, d/dx) for (d/dx, d/dy): their exx is u_y, their eyy v_x.
     const float exx = swapped ? uy : ux, eyy = swapped ? vx : vy, exy = 0.5f * (swapped ? ux + vy : uy + vx);
     if constexpr (components) {
@@ -39,8 +38,9 @@ void rows(const float* flow, float* out, int height, int width, Stencil stencil)
         const float* MMME_RESTRICT below = flow + static_cast<std::ptrdiff_t>(y1) * width * 2;
         float* MMME_RESTRICT to = out + static_cast<std::ptrdiff_t>(y) * width * stride;
         const auto at = [&](int x, int x0, int x1, float sx) {
-            put<swapped, components>(to + x * stride, sx * (row[2 * x1] - row[2 * x0]), sy * (below[2 * x] - above[2 * x]),
-                                  sx * (row[2 * x1 + 1] - row[2 * x0 + 1]), sy * (below[2 * x + 1] - above[2 * x + 1]));
+            put<swapped, components>(to + x * stride, sx * (row[2 * x1] - row[2 * x0]),
+                                     sy * (below[2 * x] - above[2 * x]), sx * (row[2 * x1 + 1] - row[2 * x0 + 1]),
+                                     sy * (below[2 * x + 1] - above[2 * x + 1]));
         };
         const float sx = stencil == Stencil::central ? 0.5f : 1.0f;
         if (width == 1)
@@ -50,9 +50,9 @@ void rows(const float* flow, float* out, int height, int width, Stencil stencil)
             MMME_IVDEP
             for (int x = 1; x < width - 1; ++x)
                 put<swapped, components>(to + x * stride, sx * (row[2 * (x + after)] - row[2 * (x - before)]),
-                                      sy * (below[2 * x] - above[2 * x]),
-                                      sx * (row[2 * (x + after) + 1] - row[2 * (x - before) + 1]),
-                                      sy * (below[2 * x + 1] - above[2 * x + 1]));
+                                         sy * (below[2 * x] - above[2 * x]),
+                                         sx * (row[2 * (x + after) + 1] - row[2 * (x - before) + 1]),
+                                         sy * (below[2 * x + 1] - above[2 * x + 1]));
             at(width - 1, width - 2, width - 1, 1.0f);
         }
     }

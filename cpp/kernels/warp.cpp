@@ -6,7 +6,9 @@
 namespace mmme::MMME_ISA {
 namespace {
 
-MMME_INLINE int clamp(int i, int last) { return i < 0 ? 0 : i > last ? last : i; }
+MMME_INLINE int clamp(int i, int last) {
+    return i < 0 ? 0 : i > last ? last : i;
+}
 
 struct Taps {
     float w0, w1, w2, w3;

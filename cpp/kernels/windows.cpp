@@ -1,8 +1,8 @@
 // Statistics over sliding windows in O(1) per sample (van Herk 1992; Gil and Werman 1993), lanes side by side.
 //
-// The samples are cut into blocks of one window's length. A window is the tail of one block and the head of the next, so
-// its statistic is one suffix combined with one prefix: nothing is ever subtracted, and a huge value leaves no trace in
-// the windows that do not hold it.
+// The samples are cut into blocks of one window's length. A window is the tail of one block and the head of the next,
+// so its statistic is one suffix combined with one prefix: nothing is ever subtracted, and a huge value leaves no trace
+// in the windows that do not hold it.
 #include "isa.hpp"
 
 #include <cmath>
@@ -95,11 +95,21 @@ void sliding(const float* values, float* out, std::ptrdiff_t samples, std::ptrdi
             slide<First, Second>(from, to, samples, lanes, width, window, scratch, put);
         };
         switch (statistic) {
-        case Statistic::mean: run(Sum{}, Nothing{}, [=](float s, float) { return s * per_window; }); break;
-        case Statistic::sum: run(Sum{}, Nothing{}, [](float s, float) { return s; }); break;
-        case Statistic::max: run(Max{}, Nothing{}, [](float m, float) { return m; }); break;
-        case Statistic::min: run(Min{}, Nothing{}, [](float m, float) { return m; }); break;
-        case Statistic::range: run(Max{}, Min{}, [](float high, float low) { return high - low; }); break;
+        case Statistic::mean:
+            run(Sum{}, Nothing{}, [=](float s, float) { return s * per_window; });
+            break;
+        case Statistic::sum:
+            run(Sum{}, Nothing{}, [](float s, float) { return s; });
+            break;
+        case Statistic::max:
+            run(Max{}, Nothing{}, [](float m, float) { return m; });
+            break;
+        case Statistic::min:
+            run(Min{}, Nothing{}, [](float m, float) { return m; });
+            break;
+        case Statistic::range:
+            run(Max{}, Min{}, [](float high, float low) { return high - low; });
+            break;
         case Statistic::threshold:
             run(Sum{}, Max{}, [=](float s, float high) {
                 const float mean = s * per_window;
