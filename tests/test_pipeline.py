@@ -199,8 +199,16 @@ def test_band_power_per_frame_and_interval(short_file: Path, tmp_path: Path) -> 
     with (tmp_path / "out" / "interval_power.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(found.intervals)
-    assert float(rows[1][f"{recording.ch_names[2]} alpha" if "FP1" in rows[1] else list(rows[1])[3 + 2 * 5 + 2]]) > 0
+    assert float(rows[1][f"{eeg.ch_names[2]} alpha"]) == pytest.approx(found.interval_power[1, 2, 2], rel=1e-5)
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "band_power.npy"), power)
+
+
+def test_a_recording_that_does_not_fit_loses_nothing_of_the_film(short_file: Path, tmp_path: Path) -> None:
+    eeg = mmme_fast.open_recording(np.zeros((2, 500)), sfreq=1000)
+    with pytest.raises(ValueError, match=r"eeg must overlap the film in time, got 0\.5 s .*; what was done is in"):
+        spot(short_file, crop="full", size=128, eeg=eeg, out=tmp_path)
+    assert (tmp_path / "intervals.csv").read_text().count("\n") > 1
+    assert (tmp_path / "meta.json").exists()
 
 
 def test_a_film_cut_in_two_is_two_scenes() -> None:

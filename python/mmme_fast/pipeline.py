@@ -59,7 +59,7 @@ def spot(
     Parameters
     ----------
     source : path, array or Frames
-        What `open_frames` opens.
+        What `open_frames` opens, or has opened; `crop`, `size` and `fps` then count for nothing.
     preset : None
         Reserved for settings per data set; there is none yet.
     method : {"matched"}, default "matched"
@@ -127,25 +127,12 @@ def spot(
     seconds = time.perf_counter() - begun
 
     times = np.array(frames.timestamps[: run.done])
-
-    def interval(one: Found) -> Interval:
-        onset, apex, offset = (
-            int(np.clip(round(at * group + (group - 1) / 2), 0, run.done - 1))
-            for at in (one.onset, one.apex, one.offset)
-        )
-        x, y = lattice.blocks[one.block] / lattice.unit
-        size_ = float(np.hypot(*one.pattern[one.block]))
-        return Interval(
-            onset, apex, offset, float(times[onset]), float(times[apex]), float(times[offset]), one.type, one.score,
-            float(x), float(y), size_,
-        )  # fmt: skip
-
-    intervals = [interval(one) for one in found]
+    intervals = [_interval(one, group, times, lattice) for one in found]
     names = ("motion", "head_x", "head_y", "head_turn", "head_growth", "strain")
     per_sample = {"score": scores, **dict(zip(names, np.concatenate(kept).T, strict=True))}
     if run.failure is not None:
         run.warn(f"ends early, after {run.done} frames: {run.failure}")
-    elif run.interrupted:
+    if run.interrupted:
         run.warn(f"interrupted after {run.done} frames")
     result = Spotting(
         intervals=[i for i in intervals if i.type != "blink"],
@@ -170,13 +157,27 @@ def spot(
         },
     )  # fmt: skip
     if recording is not None:
-        _add_band_power(result, recording, folder, threads)
+        try:
+            _add_band_power(result, recording, folder, threads)
+        except (ValueError, OSError) as error:  # the film's part is not to be lost
+            run.failure = run.failure or error
     where = "" if folder is None else f"; what was done is in {save(result, folder)}"
     if run.failure is not None:
         raise type(run.failure)(f"{run.failure}{where}") from run.failure
     if run.interrupted:
         raise KeyboardInterrupt(f"interrupted after {run.done} frames{where}")
     return result
+
+
+def _interval(one: Found, group: int, times: NDArray[np.float64], lattice: Lattice) -> Interval:
+    """From samples, groups of frames, to frames and seconds."""
+    middles = (at * group + (group - 1) / 2 for at in (one.onset, one.apex, one.offset))
+    onset, apex, offset = (min(max(round(middle), 0), len(times) - 1) for middle in middles)
+    x, y = lattice.blocks[one.block] / lattice.unit
+    return Interval(
+        onset, apex, offset, float(times[onset]), float(times[apex]), float(times[offset]), one.type, one.score,
+        float(x), float(y), float(np.hypot(*one.pattern[one.block])),
+    )  # fmt: skip
 
 
 def _add_band_power(result: Spotting, recording: Recording, folder: Path | None, threads: int | None) -> None:
@@ -189,11 +190,15 @@ def _add_band_power(result: Spotting, recording: Recording, folder: Path | None,
     shape = (len(starts), len(recording.ch_names), len(stream.bands))
 
     def pieces() -> Iterator[NDArray[np.float32]]:
-        """All frames in order: NaN, where known the power, NaN; frames' times only ever grow."""
-        yield np.full((known[0], *shape[1:]), np.nan, np.float32)
+        """All frames in order, NaN where the window leaves the recording."""
+        done = windows = 0
         for _, power in stream:
-            yield power
-        yield np.full((shape[0] - known[-1] - 1, *shape[1:]), np.nan, np.float32)
+            frames = known[windows : windows + len(power)]
+            piece = np.full((frames[-1] + 1 - done, *shape[1:]), np.nan, np.float32)
+            piece[frames - done] = power
+            yield piece
+            done, windows = frames[-1] + 1, windows + len(power)
+        yield np.full((shape[0] - done, *shape[1:]), np.nan, np.float32)
 
     if folder is None:
         result.band_power = np.concatenate(list(pieces()))
