@@ -287,9 +287,9 @@ def test_as_a_program(film: Path, tmp_path: Path) -> None:
         check=True,
     )
     assert run.stdout == f"4 flows of 96x96 pixels: {tmp_path / 'flow.npz'}\n"
-    assert run.stderr.startswith("mmme-fast: warning: ")
-    assert run.stderr.count("\n") == 1
-    assert "fps=60 was given and replaces the 50 frames per second" in run.stderr
+    (line,) = (line for line in run.stderr.splitlines() if "runs on Numba" not in line)
+    assert line.startswith("mmme-fast: warning: ")
+    assert "fps=60 was given and replaces the 50 frames per second" in line
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
@@ -314,7 +314,7 @@ def test_bar_on_a_terminal(quiet: bool, film: Path, tmp_path: Path) -> None:
     os.close(here)
     assert run.returncode == 0
     assert (b"100%" in shown and b"300/300" in shown and b"frames/s" in shown) is not quiet
-    assert not (quiet and shown)
+    assert not quiet or all(b"runs on Numba" in line for line in shown.splitlines())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")

@@ -77,7 +77,7 @@ def active_backend() -> str:
 
 def kernels() -> ModuleType:
     """Return the module whose functions are the kernels: `_core`, or its twin `_numba`."""
-    if _core is None or active_backend() == _NUMBA:
+    if active_backend() == _NUMBA or _core is None:
         return importlib.import_module("mmme_fast._numba")
     return _core
 
