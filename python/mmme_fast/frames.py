@@ -15,6 +15,7 @@ import queue
 import re
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -369,7 +370,7 @@ class _Picture(NamedTuple):
     name: str  # for messages: "frame 3" or a file's name
 
 
-class _Source:
+class _Source(ABC):
     """What Frames reads from; each kind of source is a subclass."""
 
     rate: float | None = None  # frames per second, where the source has times
@@ -381,9 +382,9 @@ class _Source:
         self.name = name
         self.notes: list[str] = []
 
+    @abstractmethod
     def read(self, box: Box | None) -> Pictures:
         """The pictures from the start, cropped to the box."""
-        raise NotImplementedError
 
 
 def _open(source: object, grey: Grey) -> _Source:
