@@ -6,6 +6,7 @@
 #include "isa.hpp"
 
 #include <cmath>
+#include <type_traits>
 
 namespace mmme::MMME_ISA {
 namespace {
@@ -13,22 +14,18 @@ namespace {
 constexpr int lanes_at_once = 16;
 
 struct Sum {
-    static constexpr bool used = true;
     static constexpr float neutral = 0.0f;
     static float join(float a, float b) { return a + b; }
 };
 struct Max {
-    static constexpr bool used = true;
     static constexpr float neutral = -HUGE_VALF;
     static float join(float a, float b) { return a < b ? b : a; }
 };
 struct Min {
-    static constexpr bool used = true;
     static constexpr float neutral = HUGE_VALF;
     static float join(float a, float b) { return b < a ? b : a; }
 };
 struct Nothing {
-    static constexpr bool used = false;
     static constexpr float neutral = 0.0f;
     static float join(float a, float) { return a; }
 };
@@ -39,7 +36,7 @@ template <class First, class Second, class Put>
 void slide(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, int width,
            std::ptrdiff_t window, float* scratch, Put put) {
     constexpr int W = lanes_at_once;
-    constexpr bool two = Second::used;
+    constexpr bool two = !std::is_same_v<Second, Nothing>;
     float* MMME_RESTRICT suffix1 = scratch;
     float* MMME_RESTRICT suffix2 = scratch + window * W;
     const auto load = [&](float* MMME_RESTRICT to, std::ptrdiff_t sample) {
