@@ -287,9 +287,12 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
     const float* MMME_RESTRICT top2 = s.flow(0, u2, dual ? y - 1 : y);
     const float* MMME_RESTRICT inside = s.inside;
     const float bound = steps.bound, tau = steps.tau, taut = steps.taut;
-    float change = 0.0f;
-    MMME_IVDEP
-    for (int x = 0; x < n; ++x) {
+    // One sum per lane: the order of additions is the source's own, not the compiler's choice per instance of this
+    // template, so that rows shared over threads give the same bits.
+    float changes[lanes] = {};
+    for (int first = 0; first < n; first += lanes) MMME_IVDEP
+    for (int k = 0; k < lanes; ++k) {
+        const int x = first + k;
         float a = flow1[x], b = flow2[x];
         const float up12 = above12[x], up22 = above22[x];
         if constexpr (primal) {
@@ -300,7 +303,7 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
             b += db;
             flow1[x] = a;
             flow2[x] = b;
-            change += da * da + db * db;
+            changes[k] += da * da + db * db;
         }
         if constexpr (dual) {
             const float ax = (top1[x + 1] - top1[x]) * inside[x], ay = a - top1[x];
@@ -314,6 +317,8 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
             above22[x] = (up22 + tau * by) * rb;
         }
     }
+    float change = 0.0f;
+    for (int k = 0; k < lanes; ++k) change += changes[k];
     return change;
 }
 
