@@ -1,10 +1,12 @@
 """Motion by polynomial expansion (Farneback 2003), equal to OpenCV's; the twin of cpp/kernels/farneback.cpp.
 
-Coefficients and flow are planar by row: (y, plane, x).
+Coefficients and flow are planar by row: (y, plane, x). The compiler vectorises a loop when it can tell few arrays
+apart at run time, or knows the distances within one: a chunk's values lie in one array, `CHUNK` apart.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,24 @@ from mmme_fast._numba._batch import flow_batch
 SMALLEST = 32  # no level is narrower or lower
 BORDER = 5  # pixels along the edge whose systems count less
 BORDER_WEIGHTS = np.array([0.14, 0.14, 0.4472, 0.4472, 0.4472], np.float32)
+MARGIN = 32  # floats before and after a level's coefficients: what a run of taps may touch outside
+OUTSIDE = MARGIN - 4  # columns outside the frame that are told apart
+NEAR = 8  # pixels from which on a run is sampled as one
+CHUNK = 128  # pixels of a row that are sampled at a time
+
+# Where the values of a chunk begin: its flow, the first tap relative to the pixel and what part of the way the second
+# is, whether both are inside the frame, the weights of three taps each way, the polynomials found, the systems.
+U, V, DX, DY, PART_X, PART_Y, INSIDE, X0, X1, X2, Y0, Y1, Y2 = range(0, 13 * CHUNK, CHUNK)
+FOUND, SYSTEM, PLACES = 13 * CHUNK, 18 * CHUNK, 23 * CHUNK
+TABLES = 64  # kept of each kind, for the next pair
 
 Floats = NDArray[np.float32]
-FAST = {"contract", "nsz", "reassoc", "arcp"}  # what lets loops vectorise; infinity and NaN keep their meaning
+
+# What lets loops vectorise; infinity and NaN keep their meaning.
+_jit = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc", "arcp"})
 
 
+@lru_cache(TABLES)
 def _levels(height: int, width: int, pyr_scale: float, levels: int) -> list[tuple[int, int, float]]:
     """Return height, width and scale of every level, full size first."""
     found = [(height, width, 1.0)]
@@ -41,12 +56,14 @@ def _gaussian(radius: int, sigma: float) -> NDArray[np.float64]:
     return taps
 
 
+@lru_cache(TABLES)
 def _blur(scale: float) -> NDArray[np.float64]:
     """Return the taps of the blur before a frame is reduced to `scale`."""
     sigma = (1 / scale - 1) / 2
     return _gaussian(max(round(sigma * 5) | 1, 3) // 2, sigma) if sigma else np.array([0.25, 0.5, 0.25])
 
 
+@lru_cache(TABLES)
 def _taps(n: int, m: int) -> tuple[NDArray[np.int64], Floats]:
     """Return the samples that bilinear interpolation from n to m values reads, and the part of each one's successor."""
     place = ((np.arange(m) + 0.5) * (1 / (m / n)) - 0.5).astype(np.float32)
@@ -55,6 +72,7 @@ def _taps(n: int, m: int) -> tuple[NDArray[np.int64], Floats]:
     return at.clip(0, n - 1), part.astype(np.float32)
 
 
+@lru_cache(TABLES)
 def _expansion(n: int, sigma: float) -> Floats:
     """Return the taps of the polynomial expansion, (7, n + 1): three over rows, four over columns."""
     g = _gaussian(n, sigma if sigma >= np.finfo(np.float32).eps else 0.3 * n).astype(np.float32).astype(np.float64)
@@ -68,7 +86,7 @@ def _expansion(n: int, sigma: float) -> Floats:
     return np.stack([g, g * i, second, g / b, g * i / b, second, g * i / d]).astype(np.float32)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@_jit
 def _reduced(grey: Any, blur: Any, row_at: Any, row_part: Any, column_at: Any, column_part: Any) -> Any:
     height, width = grey.shape
     radius = len(blur) // 2
@@ -106,12 +124,15 @@ def _reduced(grey: Any, blur: Any, row_at: Any, row_part: Any, column_at: Any, c
     return image
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@_jit
 def _expanded(image: Any, taps: Any) -> Any:
+    """Return the coefficients y, x, yy, xx, xy of every pixel's polynomial, with a margin around them."""
     height, width = image.shape
     n = taps.shape[1] - 1
     g, xg, yy, ty, tx, txx, txy = taps
-    out = np.empty((height, 5, width), np.float32)
+    flat = np.empty(5 * height * width + 2 * MARGIN, np.float32)
+    flat[:MARGIN] = flat[len(flat) - MARGIN :] = 0
+    out = flat[MARGIN : len(flat) - MARGIN].reshape((height, 5, width))
     rows = np.empty((3, width + 2 * n), np.float32)
     s, d, q = rows[0, n : n + width], rows[1, n : n + width], rows[2, n : n + width]
     for y in range(height):
@@ -150,10 +171,10 @@ def _expanded(image: Any, taps: Any) -> Any:
                 ry[x] += yk * (d1[x] + d0[x])
                 rxy[x] += xyk * (d1[x] - d0[x])
                 ryy[x] += gk * (q1[x] + q0[x])
-    return out
+    return flat
 
 
-@njit(cache=True, nogil=True)
+@_jit
 def _edge_weight(i: int, n: int) -> Any:
     weight = np.float32(1)
     if i < BORDER:
@@ -163,172 +184,290 @@ def _edge_weight(i: int, n: int) -> Any:
     return weight
 
 
-@njit(cache=True, nogil=True)
+@_jit
 def _edge(i: int, n: int) -> bool:
     """Whether OpenCV takes i for near the edge; its unsigned test wraps around below 10 pixels."""
     return (i - BORDER) % 2**32 >= (n - 2 * BORDER) % 2**32
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _systems(prev: Any, curr: Any, flow: Any, y: int, samples: Any, systems: Any) -> None:
-    """Write the systems of row y: products of the mean quadratic part and of the difference of the linear parts."""
-    height, _, width = prev.shape
-    limit = np.float32(65536)
-    u, v = flow[y, 0], flow[y, 1]
+@_jit
+def _edge_weights(y: int, height: int, weights: Any) -> None:
+    """Write how much each pixel of row y counts."""
+    width = len(weights)
     edge_row, row_weight = _edge(y, height), _edge_weight(y, height)
-    for x in range(width):
-        px = np.float32(x) + min(max(u[x], -limit), limit)
-        py = np.float32(y) + min(max(v[x], -limit), limit)
-        left, above = np.floor(px), np.floor(py)
-        inside = (left >= 0) & (left < width - 1) & (above >= 0) & (above < height - 1)
-        samples[5, x] = np.float32(0.5) if inside else np.float32(1)
-        samples[7, x] = left
-        samples[8, x] = above
-        samples[9, x] = px - left
-        samples[10, x] = py - above
-    for x in range(width):
-        if samples[5, x] == 1:
-            for c in range(5):
-                samples[c, x] = 0
-            continue
-        # Unsigned: an index that might be negative costs a comparison.
-        x0, y0 = np.uint64(np.int64(samples[7, x])), np.uint64(np.int64(samples[8, x]))
-        x1, y1 = x0 + np.uint64(1), y0 + np.uint64(1)
-        fx, fy = samples[9, x], samples[10, x]
-        gx, gy = np.float32(1) - fx, np.float32(1) - fy
-        for c in range(5):
-            top = gx * curr[y0, c, x0] + fx * curr[y0, c, x1]
-            bottom = gx * curr[y1, c, x0] + fx * curr[y1, c, x1]
-            samples[c, x] = gy * top + fy * bottom
-    samples[6, :] = row_weight if edge_row else np.float32(1)
+    weights[:] = row_weight if edge_row else np.float32(1)
     for i in range(min(2 * BORDER, width)):
         x = i if i < BORDER else max(width - 2 * BORDER, 0) + i
         if x < width and (edge_row or _edge(x, width)):
-            samples[6, x] = row_weight * _edge_weight(x, width)
-    a0, a1, a2, a3, a4 = prev[y]
-    b0, b1, b2, b3, b4 = samples[:5]
-    mean, half, yy, xx, xy, ry, rx = samples[5:]
-    g11, g12, g22, h1, h2 = systems
-    # One result a loop: with many arrays in a loop the compiler gives up on vectors.
-    for x in range(width):
-        mean[x] *= half[x]
-    for x in range(width):
-        half[x] *= np.float32(0.5)
-    for x in range(width):
-        yy[x] = (a2[x] + b2[x]) * mean[x]
-    for x in range(width):
-        xx[x] = (a3[x] + b3[x]) * mean[x]
-    for x in range(width):
-        xy[x] = (a4[x] + b4[x]) * (np.float32(0.5) * mean[x])
-    for x in range(width):
-        ry[x] = (a0[x] - b0[x]) * half[x] + (yy[x] * v[x] + xy[x] * u[x])
-    for x in range(width):
-        rx[x] = (a1[x] - b1[x]) * half[x] + (xy[x] * v[x] + xx[x] * u[x])
-    for x in range(width):
-        g11[x] = yy[x] * yy[x] + xy[x] * xy[x]
-    for x in range(width):
-        g12[x] = (yy[x] + xx[x]) * xy[x]
-    for x in range(width):
-        g22[x] = xx[x] * xx[x] + xy[x] * xy[x]
-    for x in range(width):
-        h1[x] = yy[x] * ry[x] + xy[x] * rx[x]
-    for x in range(width):
-        h2[x] = xy[x] * ry[x] + xx[x] * rx[x]
+            weights[x] = row_weight * _edge_weight(x, width)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _box(row: Any, spare: Any, length: int, first: bool, out: Any) -> None:
-    """Write row[x] + ... + row[x + length - 1], by sums of 2, 4, 8... neighbours: nothing is ever subtracted."""
-    out[:] = row[0] if first else np.float32(0)
-    done, size = 0, 1
+@_jit
+def _clamp(value: Any, low: Any, high: Any) -> Any:
+    value = value if value > low else low  # NaN is low
+    return value if value < high else high
+
+
+@_jit
+def _locate(flow: Any, y: int, begin: int, count: int, places: Any) -> None:
+    """Write where the flow of a chunk of row y points: taps relative to the pixel, the parts, whether inside."""
+    u, v = flow[y, 0, begin : begin + count], flow[y, 1, begin : begin + count]
+    height, _, width = flow.shape
+    zero, one, row = np.float32(0), np.float32(1), np.float32(y)
+    right, bottom = np.float32(width - 1), np.float32(height - 1)
+    least_x, most_x = np.float32(-OUTSIDE), np.float32(width + OUTSIDE)
+    least_y, most_y = np.float32(-2), np.float32(height + 1)
+    for x in range(count):
+        column = np.float32(np.int32(begin + x))
+        px = _clamp(column + u[x], least_x, most_x)
+        py = _clamp(row + v[x], least_y, most_y)
+        left, above = np.floor(px), np.floor(py)
+        inside = (left >= zero) & (left < right) & (above >= zero) & (above < bottom)
+        places[U + x] = u[x]
+        places[V + x] = v[x]
+        places[DX + x] = left - column
+        places[DY + x] = above - row
+        places[PART_X + x] = px - left
+        places[PART_Y + x] = py - above
+        places[INSIDE + x] = one if inside else zero
+
+
+@_jit
+def _run(places: Any, x: int, count: int) -> Any:
+    """Return the end of the pixels from x on whose taps lie within three columns and rows, and the first of these."""
+    one = np.float32(1)
+    left, right = places[DX + x], places[DX + x]
+    above, below = places[DY + x], places[DY + x]
+    for end in range(x + 1, count):
+        dx, dy = places[DX + end], places[DY + end]
+        if max(right, dx) - min(left, dx) > one or max(below, dy) - min(above, dy) > one:
+            return end, left, above
+        left, right = min(left, dx), max(right, dx)
+        above, below = min(above, dy), max(below, dy)
+    return count, left, above
+
+
+@_jit
+def _sample_near(curr: Any, at: Any, width: int, places: Any, left: Any, above: Any, count: int) -> None:
+    """Sample a run of pixels from contiguous taps with tent weights; at: where three rows of taps begin in curr."""
+    zero, one = np.float32(0), np.float32(1)
+    for x in range(count):
+        tx = places[DX + x] - left + places[PART_X + x] - one
+        ty = places[DY + x] - above + places[PART_Y + x] - one
+        inside = places[INSIDE + x]
+        x0, x2 = max(-tx, zero), max(tx, zero)
+        y0, y2 = max(-ty, zero), max(ty, zero)
+        places[X0 + x] = x0
+        places[X1 + x] = one - x0 - x2
+        places[X2 + x] = x2
+        places[Y0 + x] = y0 * inside
+        places[Y1 + x] = (one - y0 - y2) * inside
+        places[Y2 + x] = y2 * inside
+    for c in range(5):
+        top, middle, bottom = curr[at[0] + c * width :], curr[at[1] + c * width :], curr[at[2] + c * width :]
+        found = places[c * CHUNK :]
+        for x in range(count):
+            x0, x1, x2 = places[X0 + x], places[X1 + x], places[X2 + x]
+            found[FOUND + x] = (
+                places[Y0 + x] * (x0 * top[x] + x1 * top[x + 1] + x2 * top[x + 2])
+                + places[Y1 + x] * (x0 * middle[x] + x1 * middle[x + 1] + x2 * middle[x + 2])
+                + places[Y2 + x] * (x0 * bottom[x] + x1 * bottom[x + 1] + x2 * bottom[x + 2])
+            )
+
+
+@_jit
+def _sample_far(curr: Any, at: int, width: int, places: Any, x: int) -> None:
+    """Sample one pixel; at: where its taps begin in curr."""
+    fx, fy = places[PART_X + x], places[PART_Y + x]
+    gx, gy = np.float32(1) - fx, np.float32(1) - fy
+    inside = places[INSIDE + x] > 0
+    for c in range(5):
+        value = np.float32(0)
+        if inside:
+            i = at + c * width
+            j = i + 5 * width
+            value = gy * (gx * curr[i] + fx * curr[i + 1]) + fy * (gx * curr[j] + fx * curr[j + 1])
+        places[FOUND + c * CHUNK + x] = value
+
+
+@_jit
+def _sample(curr: Any, height: int, width: int, y: int, begin: int, count: int, places: Any) -> None:
+    """Write the other frame's polynomials where the flow of a chunk of row y points, 0 outside."""
+    x = 0
+    while x < count:
+        end, left, above = _run(places, x, count)
+        if end - x >= NEAR:
+            row, column = y + int(above), MARGIN + begin + x + int(left)
+            at = (
+                column + 5 * width * min(max(row, 0), height - 1),
+                column + 5 * width * min(max(row + 1, 0), height - 1),
+                column + 5 * width * min(max(row + 2, 0), height - 1),
+            )
+            _sample_near(curr, at, width, places[x:], left, above, end - x)
+        else:
+            for i in range(x, end):
+                row, column = y + int(places[DY + i]), begin + i + int(places[DX + i])
+                _sample_far(curr, MARGIN + 5 * width * row + column, width, places, i)
+        x = end
+
+
+@_jit
+def _form(prev: Any, at: int, width: int, weights: Any, places: Any, count: int) -> None:
+    """Write a chunk's systems: products of the mean quadratic part and of the difference of the linear parts."""
+    a0, a1, a2 = prev[at:], prev[at + width :], prev[at + 2 * width :]
+    a3, a4 = prev[at + 3 * width :], prev[at + 4 * width :]
+    one, half = np.float32(1), np.float32(0.5)
+    for x in range(count):
+        u, v = places[U + x], places[V + x]
+        linear = half * weights[x]
+        mean = weights[x] * (one - half * places[INSIDE + x])
+        yy = (a2[x] + places[FOUND + 2 * CHUNK + x]) * mean
+        xx = (a3[x] + places[FOUND + 3 * CHUNK + x]) * mean
+        xy = (a4[x] + places[FOUND + 4 * CHUNK + x]) * (half * mean)
+        ry = (a0[x] - places[FOUND + x]) * linear + (yy * v + xy * u)
+        rx = (a1[x] - places[FOUND + CHUNK + x]) * linear + (xy * v + xx * u)
+        places[SYSTEM + x] = yy * yy + xy * xy
+        places[SYSTEM + CHUNK + x] = (yy + xx) * xy
+        places[SYSTEM + 2 * CHUNK + x] = xx * xx + xy * xy
+        places[SYSTEM + 3 * CHUNK + x] = yy * ry + xy * rx
+        places[SYSTEM + 4 * CHUNK + x] = xy * ry + xx * rx
+
+
+@_jit
+def _systems(prev: Any, curr: Any, flow: Any, y: int, weights: Any, places: Any, systems: Any, radius: int) -> None:
+    """Write the systems of row y, plane after plane; the first and last value of each go on for `radius` pixels."""
+    height, _, width = flow.shape
+    pitch = width + 2 * radius
+    for begin in range(0, width, CHUNK):
+        count = min(CHUNK, width - begin)
+        _locate(flow, y, begin, count, places)
+        _sample(curr, height, width, y, begin, count, places)
+        _form(prev, MARGIN + 5 * width * y + begin, width, weights[begin:], places, count)
+        for c in range(5):
+            line, found = systems[c * pitch + radius + begin :], places[SYSTEM + c * CHUNK :]
+            for x in range(count):
+                line[x] = found[x]
+    for c in range(5):
+        line = systems[c * pitch : (c + 1) * pitch]
+        line[:radius] = line[radius]
+        line[radius + width :] = line[radius + width - 1]
+
+
+@_jit
+def _add(out: Any, row: Any) -> None:
+    for x in range(len(out)):
+        out[x] += row[x]
+
+
+@_jit
+def _add_weighted(out: Any, weight: Any, row: Any) -> None:
+    for x in range(len(out)):
+        out[x] += weight * row[x]
+
+
+@_jit
+def _box(rows: Any, length: int, out: Any) -> None:
+    """Write rows[0, x] + ... + rows[0, x + length - 1]: rows[k] take sums of 2^k neighbours, nothing is subtracted."""
+    out[:] = 0
+    done, k = 0, 0
     while True:
+        size = 1 << k
         if length & size:
-            shifted = row[done : done + len(out)]
-            for x in range(len(out)):
-                out[x] += shifted[x]
+            _add(out, rows[k, done:])
             done += size
         if done == length:
             return
-        shifted = row[size:]
+        row, shifted, doubled = rows[k], rows[k, size:], rows[k + 1]
         for x in range(len(shifted)):
-            spare[x] = row[x] + shifted[x]
-        row, spare = spare, row
-        size *= 2
+            doubled[x] = row[x] + shifted[x]
+        k += 1
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _iterate(prev: Any, curr: Any, flow: Any, out: Any, radius: int, kernel: Any, bias: Any, first: bool) -> None:
-    """One iteration; an empty kernel stands for a box, summed over rows by van Herk's scheme (see the C++ source)."""
-    height, _, width = prev.shape
+@_jit
+def _solve_row(rest: Any, sums: Any, running: Any, total: Any, bias: Any, u: Any, v: Any) -> None:
+    """Add a row's sums to the running ones and solve the systems of these and of the rest."""
+    for x in range(len(total)):
+        r = running[x] + sums[x]
+        running[x] = r
+        total[x] = rest[x] + r
+    width, pitch = len(u), len(total) // 5
+    g11, g12, g22, h1, h2 = total, total[pitch:], total[2 * pitch :], total[3 * pitch :], total[4 * pitch :]
+    for x in range(width):
+        u[x] = np.float32(1) / (g11[x] * g22[x] - g12[x] * g12[x] + bias)
+    for x in range(width):
+        v[x] = (g22[x] * h1[x] - g12[x] * h2[x]) * u[x]
+    for x in range(width):
+        u[x] *= g11[x] * h2[x] - g12[x] * h1[x]
+
+
+@_jit
+def _solve_level(
+    prev: Any, curr: Any, flow: Any, iterations: int, radius: int, kernel: Any, bias: Any, first: bool
+) -> Any:
+    """Iterate on one level's flow; an empty kernel stands for a box, summed over rows by van Herk's scheme (see the C++
+    source)."""
+    height, _, width = flow.shape
     length = 2 * radius + 1
     gaussian = len(kernel) > 0
-    ring = np.zeros((length + 1, 5, width), np.float32)
-    running = np.empty((5, width), np.float32)
-    systems = np.zeros((5, width + length), np.float32)
-    spare = np.zeros(width + length, np.float32)
-    samples = np.empty((12, width), np.float32)
-    total = np.empty((5, width), np.float32)
-    g11, g12, g22, h1, h2 = total
-    inverse = np.empty(width, np.float32)
-    last = -1
-    for r in range(-radius - first, height + radius):
-        row = min(max(r, 0), height - 1)
-        place = (r + radius) % length
-        sums = ring[place]
-        if r < -radius:  # the box of width 1, which always takes in row 0
-            sums = ring[1]
-        if row == last and r != -radius:
-            sums[:] = ring[place - 1 if place > 0 else length - 1]
-        else:
-            _systems(prev, curr, flow, row, samples, systems[:, radius : radius + width])
-            for c in range(5):
-                line = systems[c]
-                line[:radius] = line[radius]
-                line[radius + width :] = line[radius + width - 1]
+    pitch = width + 2 * radius
+    size = 5 * pitch
+    ring = np.zeros((length + 1, size), np.float32)
+    running, total = np.empty(size, np.float32), np.empty(size, np.float32)
+    doublings = 1
+    while 1 << doublings <= length:
+        doublings += 1
+    systems = np.zeros((doublings, size + length), np.float32)
+    places = np.empty(PLACES, np.float32)
+    weights = np.empty(width, np.float32)
+    out = np.empty_like(flow)
+    for _ in range(iterations):
+        last = -1
+        weighted = False  # as the rows away from the edge are
+        for r in range(-radius - first, height + radius):
+            row = min(max(r, 0), height - 1)
+            place = (r + radius) % length
+            sums = ring[place] if r >= -radius else ring[1]  # ring[1]: the box of width 1 always takes in row 0
+            if row == last and r != -radius:
+                sums[:] = ring[place - 1 if place > 0 else length - 1]
+            else:
+                plain = BORDER <= row < height - BORDER
+                if not (weighted and plain):
+                    _edge_weights(row, height, weights)
+                weighted = plain
+                _systems(prev, curr, flow, row, weights, places, systems[0], radius)
                 if gaussian:
-                    sums[c] = 0
+                    sums[:] = 0
                     for t in range(length):
-                        weight, shifted = kernel[t], line[t : t + width]
-                        for x in range(width):
-                            sums[c, x] += weight * shifted[x]
+                        _add_weighted(sums, kernel[t], systems[0, t:])
                 else:
-                    _box(line, spare, length, first, sums[c])
-            last = row
-        if r < -radius:
-            continue
-        if gaussian:
-            running[:] = 0
-            for t in range(length):
-                weight = kernel[t]
-                source = ring[(place + 1 + t) % length]
-                for c in range(5):
-                    for x in range(width):
-                        running[c, x] += weight * source[c, x]
-            rest = ring[length]
-        else:
-            for c in range(5):
-                for x in range(width):
-                    running[c, x] = sums[c, x] + (running[c, x] if place > 0 else np.float32(0))
-            rest = ring[place + 1]
-        if r >= radius:
-            for c in range(5):
-                for x in range(width):
-                    total[c, x] = rest[c, x] + running[c, x]
-            u, v = out[r - radius, 0], out[r - radius, 1]
-            for x in range(width):
-                inverse[x] = np.float32(1) / (g11[x] * g22[x] - g12[x] * g12[x] + bias)
-            for x in range(width):
-                u[x] = (g11[x] * h2[x] - g12[x] * h1[x]) * inverse[x]
-            for x in range(width):
-                v[x] = (g22[x] * h1[x] - g12[x] * h2[x]) * inverse[x]
-        if not gaussian and place == length - 1:
-            for i in range(length - 2, 0, -1):
-                for c in range(5):
-                    for x in range(width):
-                        ring[i, c, x] += ring[i + 1, c, x]
+                    _box(systems, length, sums)
+                    if first:
+                        for c in range(5):
+                            sums[c * width : (c + 1) * width] += systems[0, c * width]
+                last = row
+            if r < -radius:
+                continue
+            if place == 0:
+                running[:] = 0
+            if r < radius:
+                if not gaussian:
+                    _add(running, sums)
+            else:
+                rest = ring[place + 1]
+                if gaussian:
+                    running[:] = 0
+                    for t in range(length):
+                        _add_weighted(running, kernel[t], ring[(place + 1 + t) % length])
+                    sums = rest = ring[length]
+                _solve_row(rest, sums, running, total, bias, out[r - radius, 0], out[r - radius, 1])
+            if not gaussian and place == length - 1:
+                for i in range(length - 2, 0, -1):
+                    _add(ring[i], ring[i + 1])
+        flow, out = out, flow
+    return flow
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@_jit
 def _enlarged(flow: Any, factor: Any, row_at: Any, row_part: Any, column_at: Any, column_part: Any) -> Any:
     height, _, width = flow.shape
     out = np.empty((len(row_at), 2, len(column_at)), np.float32)
@@ -398,10 +537,7 @@ def farneback(
                 coarse = sizes[k + 1]
                 tables = (*_taps(coarse[0], sizes[k][0]), *_taps(coarse[1], sizes[k][1]))
                 now = _enlarged(now, np.float32(1 / pyr_scale), *tables)
-            then = np.empty_like(now)
-            for _ in range(iterations):
-                _iterate(a[k], b[k], now, then, radius, kernel, bias, first)
-                now, then = then, now
+            now = _solve_level(a[k], b[k], now, iterations, radius, kernel, bias, first)
         out[:] = now.transpose(0, 2, 1)
 
     flow_batch(prepare, solve, prev, curr, flow, use_initial, 0, threads)
