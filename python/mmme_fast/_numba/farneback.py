@@ -175,40 +175,6 @@ def _expanded(image: Any, taps: Any) -> Any:
 
 
 @_jit
-def _edge_weight(i: int, n: int) -> Any:
-    weight = np.float32(1)
-    if i < BORDER:
-        weight *= BORDER_WEIGHTS[i]
-    if i >= n - BORDER:
-        weight *= BORDER_WEIGHTS[n - 1 - i]
-    return weight
-
-
-@_jit
-def _edge(i: int, n: int) -> bool:
-    """Whether OpenCV takes i for near the edge; its unsigned test wraps around below 10 pixels."""
-    return (i - BORDER) % 2**32 >= (n - 2 * BORDER) % 2**32
-
-
-@_jit
-def _edge_weights(y: int, height: int, weights: Any) -> None:
-    """Write how much each pixel of row y counts."""
-    width = len(weights)
-    edge_row, row_weight = _edge(y, height), _edge_weight(y, height)
-    weights[:] = row_weight if edge_row else np.float32(1)
-    for i in range(min(2 * BORDER, width)):
-        x = i if i < BORDER else max(width - 2 * BORDER, 0) + i
-        if x < width and (edge_row or _edge(x, width)):
-            weights[x] = row_weight * _edge_weight(x, width)
-
-
-@_jit
-def _clamp(value: Any, low: Any, high: Any) -> Any:
-    value = value if value > low else low  # NaN is low
-    return value if value < high else high
-
-
-@_jit
 def _locate(flow: Any, y: int, begin: int, count: int, places: Any) -> None:
     """Write where the flow of a chunk of row y points: taps relative to the pixel, the parts, whether inside."""
     u, v = flow[y, 0, begin : begin + count], flow[y, 1, begin : begin + count]
@@ -219,8 +185,8 @@ def _locate(flow: Any, y: int, begin: int, count: int, places: Any) -> None:
     least_y, most_y = np.float32(-2), np.float32(height + 1)
     for x in range(count):
         column = np.float32(np.int32(begin + x))
-        px = _clamp(column + u[x], least_x, most_x)
-        py = _clamp(row + v[x], least_y, most_y)
+        px = min(most_x, max(least_x, column + u[x]))  # in this order NaN becomes the least
+        py = min(most_y, max(least_y, row + v[x]))
         left, above = np.floor(px), np.floor(py)
         inside = (left >= zero) & (left < right) & (above >= zero) & (above < bottom)
         places[U + x] = u[x]
@@ -233,15 +199,15 @@ def _locate(flow: Any, y: int, begin: int, count: int, places: Any) -> None:
 
 
 @_jit
-def _run(places: Any, x: int, count: int) -> Any:
-    """Return the end of the pixels from x on whose taps lie within three columns and rows, and the first of these."""
+def _run(places: Any, count: int) -> Any:
+    """Return how many pixels have taps within the same three columns and rows, and the first of these."""
     one = np.float32(1)
-    left, right = places[DX + x], places[DX + x]
-    above, below = places[DY + x], places[DY + x]
-    for end in range(x + 1, count):
-        dx, dy = places[DX + end], places[DY + end]
+    left = right = places[DX]
+    above = below = places[DY]
+    for x in range(1, count):
+        dx, dy = places[DX + x], places[DY + x]
         if max(right, dx) - min(left, dx) > one or max(below, dy) - min(above, dy) > one:
-            return end, left, above
+            return x, left, above
         left, right = min(left, dx), max(right, dx)
         above, below = min(above, dy), max(below, dy)
     return count, left, above
@@ -276,39 +242,34 @@ def _sample_near(curr: Any, at: Any, width: int, places: Any, left: Any, above: 
 
 
 @_jit
-def _sample_far(curr: Any, at: int, width: int, places: Any, x: int) -> None:
-    """Sample one pixel; at: where its taps begin in curr."""
-    fx, fy = places[PART_X + x], places[PART_Y + x]
-    gx, gy = np.float32(1) - fx, np.float32(1) - fy
-    inside = places[INSIDE + x] > 0
-    for c in range(5):
-        value = np.float32(0)
-        if inside:
-            i = at + c * width
-            j = i + 5 * width
-            value = gy * (gx * curr[i] + fx * curr[i + 1]) + fy * (gx * curr[j] + fx * curr[j + 1])
-        places[FOUND + c * CHUNK + x] = value
-
-
-@_jit
 def _sample(curr: Any, height: int, width: int, y: int, begin: int, count: int, places: Any) -> None:
     """Write the other frame's polynomials where the flow of a chunk of row y points, 0 outside."""
     x = 0
     while x < count:
-        end, left, above = _run(places, x, count)
-        if end - x >= NEAR:
-            row, column = y + int(above), MARGIN + begin + x + int(left)
+        here, column = places[x:], MARGIN + begin + x
+        pixels, left, above = _run(here, count - x)
+        if pixels >= NEAR:
+            row = y + int(above)
             at = (
-                column + 5 * width * min(max(row, 0), height - 1),
-                column + 5 * width * min(max(row + 1, 0), height - 1),
-                column + 5 * width * min(max(row + 2, 0), height - 1),
+                5 * width * min(max(row, 0), height - 1) + column + int(left),
+                5 * width * min(max(row + 1, 0), height - 1) + column + int(left),
+                5 * width * min(max(row + 2, 0), height - 1) + column + int(left),
             )
-            _sample_near(curr, at, width, places[x:], left, above, end - x)
+            _sample_near(curr, at, width, here, left, above, pixels)
         else:
-            for i in range(x, end):
-                row, column = y + int(places[DY + i]), begin + i + int(places[DX + i])
-                _sample_far(curr, MARGIN + 5 * width * row + column, width, places, i)
-        x = end
+            for i in range(pixels):
+                inside = here[INSIDE + i] > 0
+                top = 5 * width * (y + int(here[DY + i])) + column + i + int(here[DX + i])
+                fx, fy = here[PART_X + i], here[PART_Y + i]
+                gx, gy = np.float32(1) - fx, np.float32(1) - fy
+                for c in range(5):
+                    value = np.float32(0)
+                    if inside:
+                        j = top + c * width
+                        k = j + 5 * width
+                        value = gy * (gx * curr[j] + fx * curr[j + 1]) + fy * (gx * curr[k] + fx * curr[k + 1])
+                    here[FOUND + c * CHUNK + i] = value
+        x += pixels
 
 
 @_jit
@@ -354,13 +315,7 @@ def _systems(prev: Any, curr: Any, flow: Any, y: int, weights: Any, places: Any,
 
 
 @_jit
-def _add(out: Any, row: Any) -> None:
-    for x in range(len(out)):
-        out[x] += row[x]
-
-
-@_jit
-def _add_weighted(out: Any, weight: Any, row: Any) -> None:
+def _add(out: Any, weight: Any, row: Any) -> None:
     for x in range(len(out)):
         out[x] += weight * row[x]
 
@@ -373,7 +328,7 @@ def _box(rows: Any, length: int, out: Any) -> None:
     while True:
         size = 1 << k
         if length & size:
-            _add(out, rows[k, done:])
+            _add(out, np.float32(1), rows[k, done:])
             done += size
         if done == length:
             return
@@ -402,15 +357,15 @@ def _solve_row(rest: Any, sums: Any, running: Any, total: Any, bias: Any, u: Any
 
 @_jit
 def _solve_level(
-    prev: Any, curr: Any, flow: Any, iterations: int, radius: int, kernel: Any, bias: Any, first: bool
+    prev: Any, curr: Any, flow: Any, weights: Any, iterations: int, radius: int, kernel: Any, bias: Any, first: bool
 ) -> Any:
     """Iterate on one level's flow; an empty kernel stands for a box, summed over rows by van Herk's scheme (see the C++
     source)."""
     height, _, width = flow.shape
     length = 2 * radius + 1
     gaussian = len(kernel) > 0
-    pitch = width + 2 * radius
-    size = 5 * pitch
+    size = 5 * (width + 2 * radius)
+    one = np.float32(1)
     ring = np.zeros((length + 1, size), np.float32)
     running, total = np.empty(size, np.float32), np.empty(size, np.float32)
     doublings = 1
@@ -418,11 +373,9 @@ def _solve_level(
         doublings += 1
     systems = np.zeros((doublings, size + length), np.float32)
     places = np.empty(PLACES, np.float32)
-    weights = np.empty(width, np.float32)
     out = np.empty_like(flow)
     for _ in range(iterations):
         last = -1
-        weighted = False  # as the rows away from the edge are
         for r in range(-radius - first, height + radius):
             row = min(max(r, 0), height - 1)
             place = (r + radius) % length
@@ -430,15 +383,12 @@ def _solve_level(
             if row == last and r != -radius:
                 sums[:] = ring[place - 1 if place > 0 else length - 1]
             else:
-                plain = BORDER <= row < height - BORDER
-                if not (weighted and plain):
-                    _edge_weights(row, height, weights)
-                weighted = plain
-                _systems(prev, curr, flow, row, weights, places, systems[0], radius)
+                counts = weights[min(row, max(BORDER, row + len(weights) - height))]
+                _systems(prev, curr, flow, row, counts, places, systems[0], radius)
                 if gaussian:
                     sums[:] = 0
                     for t in range(length):
-                        _add_weighted(sums, kernel[t], systems[0, t:])
+                        _add(sums, kernel[t], systems[0, t:])
                 else:
                     _box(systems, length, sums)
                     if first:
@@ -451,18 +401,18 @@ def _solve_level(
                 running[:] = 0
             if r < radius:
                 if not gaussian:
-                    _add(running, sums)
+                    _add(running, one, sums)
             else:
                 rest = ring[place + 1]
                 if gaussian:
                     running[:] = 0
                     for t in range(length):
-                        _add_weighted(running, kernel[t], ring[(place + 1 + t) % length])
+                        _add(running, kernel[t], ring[(place + 1 + t) % length])
                     sums = rest = ring[length]
                 _solve_row(rest, sums, running, total, bias, out[r - radius, 0], out[r - radius, 1])
             if not gaussian and place == length - 1:
                 for i in range(length - 2, 0, -1):
-                    _add(ring[i], ring[i + 1])
+                    _add(ring[i], one, ring[i + 1])
         flow, out = out, flow
     return flow
 
@@ -482,6 +432,24 @@ def _enlarged(flow: Any, factor: Any, row_at: Any, row_part: Any, column_at: Any
                 i = column_at[x]
                 out[y, c, x] = mixed[i] + column_part[x] * (mixed[i + 1] - mixed[i])
     return out
+
+
+@lru_cache(TABLES)
+def _edge_weights(height: int, width: int) -> Floats:
+    """Return how much each pixel counts: the rows near the edges and one for all rows between them."""
+
+    def along(n: int) -> tuple[Floats, NDArray[np.bool_]]:
+        weights = np.ones(n, np.float32)
+        for side in (weights, weights[::-1]):
+            side[:BORDER] *= BORDER_WEIGHTS[:n]
+        # OpenCV's unsigned test for near the edge; below 10 pixels it wraps around.
+        return weights, (np.arange(n) - BORDER) % 2**32 >= (n - 2 * BORDER) % 2**32
+
+    (down, edge_y), (across, edge_x) = along(height), along(width)
+    rows = np.arange(min(height, 2 * BORDER + 1))
+    rows[BORDER + 1 :] += height - len(rows)
+    weights: Floats = np.where(edge_y[rows, None] | edge_x, down[rows, None] * across, np.float32(1))
+    return weights
 
 
 def _averages(n: int, m: int) -> Floats:
@@ -537,7 +505,7 @@ def farneback(
                 coarse = sizes[k + 1]
                 tables = (*_taps(coarse[0], sizes[k][0]), *_taps(coarse[1], sizes[k][1]))
                 now = _enlarged(now, np.float32(1 / pyr_scale), *tables)
-            now = _solve_level(a[k], b[k], now, iterations, radius, kernel, bias, first)
+            now = _solve_level(a[k], b[k], now, _edge_weights(*sizes[k][:2]), iterations, radius, kernel, bias, first)
         out[:] = now.transpose(0, 2, 1)
 
     flow_batch(prepare, solve, prev, curr, flow, use_initial, 0, threads)
