@@ -404,4 +404,4 @@ def farneback(
                 now, then = then, now
         out[:] = now.transpose(0, 2, 1)
 
-    flow_batch(prepare, solve, prev, curr, flow, use_initial, 0, threads)
+    flow_batch(prepare, solve, prev, curr, flow, use_initial, threads)
