@@ -1,13 +1,14 @@
-# make demo   install into .venv and spot the expressions of a film that the package makes itself
-# make test   install what the tests need and run them
-# make bench  benchmarks beside the stock libraries
-# make lint   ruff, mypy, clang-format, and the kernels with warnings as errors
+# make demo      install into .venv and spot the expressions of a film that the package makes itself
+# make test      install what the tests need and run them
+# make bench     benchmarks beside the stock libraries
+# make roofline  what this machine could do at most
+# make lint      ruff, mypy, clang-format, and the kernels with warnings as errors
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench roofline lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -17,6 +18,11 @@ test: .venv/for-test
 
 bench: .venv/for-test
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)
+
+roofline: benchmarks/roofline.cpp
+	mkdir -p build
+	$(CXX) -std=c++20 -O3 -fno-math-errno -march=native -mprefer-vector-width=512 -o build/roofline $<
+	build/roofline
 
 lint: .venv/for-lint
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
-"""TV-L1 beside OpenCV's DualTVL1OpticalFlow: one thread each, one noisy pair, the distance noted."""
+"""TV-L1 beside OpenCV's DualTVL1OpticalFlow: one thread each; one noisy pair with the distance between the two noted,
+and a film with sway, a blink and a cut, started cold and warm, with the distance to its known flow."""
 
 from __future__ import annotations
 
@@ -57,3 +58,39 @@ def bench_tvl1(benchmark: Any, library: str, note_epe: Any, size: int) -> None:
     benchmark.extra_info["floor"] = floor
     assert error.mean() < 1.5 * floor + 1e-3
     assert (error < 0.1).mean() >= 0.95
+
+
+INTERVAL = 8  # frames from prev to curr: about 50 ms
+
+
+@cache
+def film(size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Floats]:
+    """prev, curr and their flow, NaN across the cut."""
+    pairs = {128: 300, 256: 96, 512: 32}[size]
+    scenes = [synth.film(1.4, 150, size, micro=0, macro=0, blinks=60 * (s == 1), sway=3, seed=s) for s in (1, 2)]
+    cut = 2 * pairs // 3
+    shown = [(scenes[0], i) for i in range(cut)] + [(scenes[1], i) for i in range(pairs + INTERVAL - cut)]
+    frames = np.stack([scene.frame(i) for scene, i in shown])
+    truth = np.full((pairs, size, size, 2), np.nan, np.float32)
+    for flow, (scene, i), (later, j) in zip(truth, shown[:-INTERVAL], shown[INTERVAL:], strict=True):
+        if scene is later:
+            flow[...] = scene.flow(i, j)
+    return frames[:-INTERVAL], frames[INTERVAL:], truth
+
+
+@pytest.mark.parametrize("warm_start", [0, 32])
+@pytest.mark.parametrize("size", [128, 256, 512])
+def bench_tvl1_film(benchmark: Any, library: str, size: int, warm_start: int) -> None:
+    benchmark.group = f"tvl1 {size}x{size}, film"
+    prev, curr, truth = film(size)
+    if library == "stock":
+        if warm_start:
+            pytest.skip("OpenCV has no warm start")
+        some = np.linspace(0, len(prev) // 2, 4, dtype=int)  # before the cut
+        prev, curr, truth = prev[some], curr[some], truth[some]
+        flow = benchmark.pedantic(lambda: np.stack(list(map(opencv, prev, curr))), rounds=1)
+    else:
+        flow = benchmark.pedantic(tvl1, (prev, curr), {"warm_start": warm_start, "threads": 1}, rounds=1)
+    error = float(np.nanmean(np.linalg.norm(flow - truth, axis=-1)))
+    benchmark.extra_info.update(pairs=len(prev), epe_to_truth=error)
+    assert error < 0.1

@@ -75,7 +75,8 @@ private:
 };
 
 // flow: (pairs, height, width, 2); with use_initial it holds the flows to start from. warm_start = n > 0: each pair
-// starts from the flow before it, every n-th one cold, so that chains of n pairs are what threads share out.
+// goes on from the flow before it where that still fits, every n-th one starts cold, so that chains of n pairs are what
+// threads share out.
 template <class Params>
 void flow_batch(const FlowKernel<Params>& kernel, const Params& params, const Film& prev, const Film& curr, float* flow,
                 bool use_initial, std::ptrdiff_t pairs, int height, int width, int warm_start, int threads) {
@@ -95,13 +96,20 @@ void flow_batch(const FlowKernel<Params>& kernel, const Params& params, const Fi
         PreparedFrames<Params>& frames = workers[slot];
         frames.attach();
         const std::ptrdiff_t end = std::min((task + 1) * run * chain, pairs);
+        double cold_misfit = 0.0; // of the last flow that started cold
         for (std::ptrdiff_t i = task * run * chain; i < end; ++i) {
-            const bool warm = i % chain != 0;
-            if (warm) std::memcpy(flow + i * field, flow + (i - 1) * field, field * sizeof(float));
             const float* from = frames.prepared(prev[i], rows);
             const float* to = frames.prepared(curr[i], rows);
-            kernel.solve(from, to, flow + i * field, use_initial || warm, height, width, params, frames.scratch(),
-                         rows);
+            float* out = flow + i * field;
+            const auto misfit = [&](const float* of) { return kernel.misfit(from, to, of, height, width, params); };
+            // The flow before still fits when it explains the pair about as well as flows of the chain do, and no worse
+            // than rest does: beyond a cut it fails the first, after the last pair across a cut the second.
+            const bool warm =
+                i % chain != 0 && misfit(out - field) <= 1.5 * std::min(cold_misfit, misfit(nullptr)) + 0.5;
+            if (warm) std::memcpy(out, out - field, field * sizeof(float));
+            kernel.solve(from, to, out, use_initial || warm, height, width, warm ? kernel.resumed(params) : params,
+                         frames.scratch(), rows);
+            if (chain > 1 && !warm) cold_misfit = misfit(out);
         }
     });
 }

@@ -55,6 +55,10 @@ template <class Params> struct FlowKernel {
     // flow: (height, width, 2), (dx, dy) in pixels. With use_initial it holds the flow to start from.
     void (*solve)(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
                   const Params&, float* scratch, const Rows&);
+    // For films, null where a method has none: the parameters with which a pair goes on from the flow of the pair
+    // before it, and how badly a flow fits, as the mean of |curr(x + flow) - prev| in grey levels (flow null: 0).
+    Params (*resumed)(const Params&);
+    double (*misfit)(const float* prev, const float* curr, const float* flow, int height, int width, const Params&);
 };
 
 enum class Stencil : int { central, forward, backward };

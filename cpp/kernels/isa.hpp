@@ -27,6 +27,8 @@ std::size_t tvl1_scratch_size(int height, int width, const TVL1&);
 void tvl1_prepare(const Image&, int height, int width, const TVL1&, float* frame, float* scratch, const Rows&);
 void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width, const TVL1&,
                 float* scratch, const Rows&);
+TVL1 tvl1_resumed(const TVL1&);
+double tvl1_misfit(const float* prev, const float* curr, const float* flow, int height, int width, const TVL1&);
 
 std::size_t farneback_frame_size(int height, int width, const Farneback&);
 std::size_t farneback_scratch_size(int height, int width, const Farneback&);

@@ -7,8 +7,8 @@ namespace mmme::MMME_ISA {
 
 const Kernels kernels = {
     MMME_STRING(MMME_ISA),
-    {tvl1_frame_size, tvl1_scratch_size, tvl1_prepare, tvl1_solve},
-    {farneback_frame_size, farneback_scratch_size, farneback_prepare, farneback_solve},
+    {tvl1_frame_size, tvl1_scratch_size, tvl1_prepare, tvl1_solve, tvl1_resumed, tvl1_misfit},
+    {farneback_frame_size, farneback_scratch_size, farneback_prepare, farneback_solve, nullptr, nullptr},
     strain,
     block_means,
     warp,

@@ -32,12 +32,15 @@ def flow_batch(
     curr: NDArray[Any],
     flow: NDArray[np.float32],
     use_initial: bool,
-    warm_start: int,
     threads: int,
+    warm_start: int = 0,
+    resume: Any = None,
+    misfit: Any = None,
 ) -> None:
     """Solve pair by pair into flow; each thread prepares a frame that occurs in several pairs once.
 
-    prepare(grey) takes one frame as float32 in 0..255; solve(prev, curr, flow, use_initial) two prepared frames.
+    prepare(grey) takes one frame as float32 in 0..255; solve(prev, curr, flow, use_initial) two prepared frames. With
+    warm_start, resume(prev, curr, flow, True) goes on from the flow before, where misfit(prev, curr, flow) allows it.
     """
     pairs = len(flow)
     chain = max(warm_start, 1)
@@ -57,12 +60,21 @@ def flow_batch(
                     kept.popitem(last=False)
             return kept[key]
 
+        cold_misfit = 0.0  # of the last flow that started cold
         # A prepared frame takes about 20 floats a pixel.
         room = max(2, KEPT_BYTES // (80 * flow.shape[1] * flow.shape[2]))
         for i in range(task * run * chain, min((task + 1) * run * chain, pairs)):
-            warm = i % chain != 0
-            if warm:
+            first, second = prepared(prev[i], room), prepared(curr[i], room)
+            if (
+                i % chain
+                and misfit(first, second, flow[i - 1])
+                <= 1.5 * min(cold_misfit, misfit(first, second, np.zeros_like(flow[i]))) + 0.5
+            ):
                 flow[i] = flow[i - 1]
-            solve(prepared(prev[i], room), prepared(curr[i], room), flow[i], use_initial or warm)
+                resume(first, second, flow[i], True)
+                continue
+            solve(first, second, flow[i], use_initial)
+            if chain > 1:
+                cold_misfit = misfit(first, second, flow[i])
 
     parallel_for(-(-chains // run), threads, body)

@@ -508,4 +508,4 @@ def farneback(
             now = _solve_level(a[k], b[k], now, _edge_weights(*sizes[k][:2]), iterations, radius, kernel, bias, first)
         out[:] = now.transpose(0, 2, 1)
 
-    flow_batch(prepare, solve, prev, curr, flow, use_initial, 0, threads)
+    flow_batch(prepare, solve, prev, curr, flow, use_initial, threads)

@@ -7,6 +7,7 @@ vectorise them.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -222,6 +223,25 @@ def _solve_level(
                 error = _iterate(u, p, data, bound, step, taut)
 
 
+@_jit
+def _misfit(prev: Any, curr: Any, flow: Any) -> Any:
+    """The mean of |curr(x + flow) - prev|, bilinear."""
+    height, width = prev.shape
+    total = 0.0
+    for y in range(height):
+        row = np.float32(0)
+        for x in range(width):
+            at_x = min(max(np.float32(x) + flow[y, x, 0], np.float32(0)), np.float32(width - 1))
+            at_y = min(max(np.float32(y) + flow[y, x, 1], np.float32(0)), np.float32(height - 1))
+            x0, y0 = min(int(at_x), width - 2), min(int(at_y), height - 2)
+            wx, wy = at_x - np.float32(x0), at_y - np.float32(y0)
+            top = curr[y0, x0] + wx * (curr[y0, x0 + 1] - curr[y0, x0])
+            bottom = curr[y0 + 1, x0] + wx * (curr[y0 + 1, x0 + 1] - curr[y0 + 1, x0])
+            row += abs(top + wy * (bottom - top) - prev[y, x])
+        total += row
+    return total / (height * width)
+
+
 def tvl1(
     prev: NDArray[Any], curr: NDArray[Any], flow: NDArray[np.float32], use_initial: bool, tau: float, lambda_: float,
     theta: float, scales: int, warps: int, epsilon: float, inner_iterations: int, outer_iterations: int,
@@ -241,7 +261,7 @@ def tvl1(
             _resize(source, *ratio, gain, target)
         return out
 
-    def shrunk(planes: Any, gain: float) -> list[Any]:
+    def shrunk(planes: Any, gain: float, sizes: Any = sizes) -> list[Any]:
         pyramid = [planes]
         for size in sizes[1:]:
             pyramid.append(resized(pyramid[-1], size, (1 / scale_step, 1 / scale_step), gain))
@@ -255,9 +275,12 @@ def tvl1(
             levels.append((grey, packed))
         return levels
 
-    def solve(first: list[Any], second: list[Any], out: NDArray[np.float32], start: bool) -> None:
+    def solve(
+        first: list[Any], second: list[Any], out: NDArray[np.float32], start: bool, sizes: Any = sizes,
+        warps: int = warps, epsilon: float = epsilon,
+    ) -> None:  # fmt: skip
         if start:  # beyond 65536 is outside every frame
-            u = shrunk(np.ascontiguousarray(np.moveaxis(np.clip(out, -65536, 65536), 2, 0)), scale_step)[-1]
+            u = shrunk(np.ascontiguousarray(np.moveaxis(np.clip(out, -65536, 65536), 2, 0)), scale_step, sizes)[-1]
         else:
             u = np.zeros((2, *sizes[-1]), np.float32)
         for level, size in reversed(list(enumerate(sizes))):
@@ -271,4 +294,9 @@ def tvl1(
             )
         out[...] = np.moveaxis(u, 0, 2)
 
-    flow_batch(prepare, solve, prev, curr, flow, use_initial, warm_start, threads)
+    resume = partial(solve, sizes=sizes[:1], warps=min(warps, 2), epsilon=0.5 * epsilon)
+
+    def misfit(first: list[Any], second: list[Any], out: NDArray[np.float32]) -> float:
+        return float(_misfit(first[0][0], second[0][0], out))
+
+    flow_batch(prepare, solve, prev, curr, flow, use_initial, threads, warm_start, resume, misfit)
