@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -19,6 +20,16 @@ struct Film {
     Image operator[](std::ptrdiff_t i) const { return {data + i * frame_bytes, row_bytes, pixel}; }
 };
 
+// Prepared frames to keep, so that pairs taken in turn find every frame that recurs. More would be cold memory.
+inline std::ptrdiff_t recurring(const Film& prev, const Film& curr, std::ptrdiff_t pairs) {
+    const std::ptrdiff_t step = prev.frame_bytes;
+    if (step == 0 || step != curr.frame_bytes) return 2;
+    const auto apart = reinterpret_cast<std::intptr_t>(curr.data) - reinterpret_cast<std::intptr_t>(prev.data);
+    const std::ptrdiff_t lag = apart / step; // curr[i] is prev[i + lag]
+    if (apart % step != 0 || lag == 0 || std::abs(lag) >= pairs) return 2;
+    return lag > 0 ? 2 * lag : 1 - 2 * lag; // behind prev, a pair's new frame comes before the one kept for it
+}
+
 // The prepared frames one thread keeps, least recently used out first. A frame is known by where and how it lies.
 template <class Params> class PreparedFrames {
 public:
@@ -34,7 +45,7 @@ public:
         memory_ = mmme::scratch(scratch_size_ + capacity_ * frame_size_);
         entries_.reserve(capacity_);
     }
-    float* scratch() { return memory_; }
+    float* scratch() { return memory_.get(); }
 
     const float* prepared(const Image& image, const Rows& rows) {
         ++clock_;
@@ -44,7 +55,7 @@ public:
                 return entry.frame;
             }
         if (entries_.size() < capacity_)
-            entries_.push_back({image, memory_ + scratch_size_ + entries_.size() * frame_size_, 0});
+            entries_.push_back({image, memory_.get() + scratch_size_ + entries_.size() * frame_size_, 0});
         else
             std::swap(*std::min_element(entries_.begin(), entries_.end(),
                                         [](const Entry& a, const Entry& b) { return a.used < b.used; }),
@@ -69,7 +80,7 @@ private:
     int height_, width_;
     const Params& params_;
     std::size_t frame_size_, scratch_size_, capacity_;
-    float* memory_ = nullptr;
+    Scratch memory_{};
     std::vector<Entry> entries_;
     std::uint64_t clock_ = 0;
 };
@@ -90,7 +101,8 @@ void flow_batch(const FlowKernel<Params>& kernel, const Params& params, const Fi
     const Rows rows = rows_on(share_rows ? threads : 1);
 
     std::vector<PreparedFrames<Params>> workers;
-    for (int i = 0; i < (share_rows ? 1 : threads); ++i) workers.emplace_back(kernel, height, width, params, 2 * pairs);
+    for (int i = 0; i < (share_rows ? 1 : threads); ++i)
+        workers.emplace_back(kernel, height, width, params, recurring(prev, curr, pairs));
 
     parallel_for((chains + run - 1) / run, share_rows ? 1 : threads, [&](std::ptrdiff_t task, int slot) {
         PreparedFrames<Params>& frames = workers[slot];

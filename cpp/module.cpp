@@ -148,8 +148,8 @@ void sliding(const Floats& values, Floats out, std::ptrdiff_t window, const std:
     parallel_for(tasks, threads, [&](std::ptrdiff_t task, int) {
         const std::ptrdiff_t begin = groups * task / tasks * width;
         const std::ptrdiff_t end = std::min(groups * (task + 1) / tasks * width, lanes);
-        float* memory = scratch(active().sliding_scratch(window, end - begin, which));
-        active().sliding(from, to, samples, lanes, begin, end, window, which, p, memory);
+        const Scratch memory = scratch(active().sliding_scratch(window, end - begin, which));
+        active().sliding(from, to, samples, lanes, begin, end, window, which, p, memory.get());
     });
 }
 
@@ -187,8 +187,8 @@ void band_power(const py::array& data, Floats out, const Ints& starts, const Flo
     py::gil_scoped_release unlocked;
     const std::ptrdiff_t tasks = std::min<std::ptrdiff_t>(windows, 4 * threads);
     parallel_for(tasks, threads, [&](std::ptrdiff_t task, int) {
-        float* memory = scratch(active().band_power_scratch(job));
-        active().band_power(job, to, windows * task / tasks, windows * (task + 1) / tasks, memory);
+        const Scratch memory = scratch(active().band_power_scratch(job));
+        active().band_power(job, to, windows * task / tasks, windows * (task + 1) / tasks, memory.get());
     });
 }
 
@@ -209,6 +209,8 @@ PYBIND11_MODULE(_core, m) {
     m.def(
         "use", [](const std::string& name) { return use(name); }, py::arg("name"),
         "Choose the instruction set; False when it is not supported.");
+    m.def("release_workspaces", release_scratch, py::call_guard<py::gil_scoped_release>(),
+          "Free the scratch memory that threads keep between calls.");
 
     const auto exact = [](const char* name) { return py::arg(name).noconvert(); };
     m.def("tvl1", tvl1, exact("prev"), exact("curr"), exact("flow"), py::arg("use_initial"), py::arg("tau"),

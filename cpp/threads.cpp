@@ -17,12 +17,10 @@
 namespace mmme {
 namespace {
 
-using Body = std::function<void(std::ptrdiff_t, int)>;
-
 thread_local bool inside = false; // this thread is running tasks: a nested call runs in place
 
 struct Job {
-    const Body& body;
+    Task body;
     std::ptrdiff_t tasks;
     int threads;
     std::atomic<std::ptrdiff_t> next{0};
@@ -100,8 +98,37 @@ Pool& pool() {
     return *found;
 }
 
+// What one thread keeps. All are listed, so that release_scratch() reaches those of idle threads.
+struct Workspace {
+    Scratch memory{};
+    std::size_t size = 0;
+};
+
+std::mutex workspaces_mutex;
+auto& workspaces = *new std::vector<std::weak_ptr<Workspace>>; // never destroyed: threads may outlive other statics
+
+Workspace& own_workspace() {
+    thread_local const std::shared_ptr<Workspace> own = [] {
+        auto fresh = std::make_shared<Workspace>();
+        std::lock_guard lock(workspaces_mutex);
+        std::erase_if(workspaces, [](const auto& workspace) { return workspace.expired(); });
+        workspaces.push_back(fresh);
+        return fresh;
+    }();
+    return *own;
+}
+
 #if !defined(_WIN32)
-[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] {
+void before_fork() {
+    workspaces_mutex.lock(); // no other thread is in the midst of changing the list
+}
+
+void after_fork() {
+    workspaces_mutex.unlock();
+}
+
+[[maybe_unused]] const int at_fork = pthread_atfork(before_fork, after_fork, [] {
+    after_fork();
     the_pool = nullptr;
     inside = false;
 });
@@ -121,7 +148,7 @@ struct AlignedDelete {
 
 } // namespace
 
-void parallel_for(std::ptrdiff_t tasks, int threads, const Body& body) {
+void parallel_for(std::ptrdiff_t tasks, int threads, Task body) {
     threads = static_cast<int>(std::min<std::ptrdiff_t>(threads, tasks));
     if (threads <= 1 || inside) {
         for (std::ptrdiff_t task = 0; task < tasks; ++task) body(task, 0);
@@ -135,16 +162,21 @@ Rows rows_on(int threads) {
     return {run_rows, threads};
 }
 
-float* scratch(std::size_t floats) {
-    thread_local std::unique_ptr<float[], AlignedDelete> memory;
-    thread_local std::size_t size = 0;
-    if (floats > size) {
-        memory.reset();
-        size = 0;
-        memory.reset(new (std::align_val_t{64}) float[floats]);
-        size = floats;
+Scratch scratch(std::size_t floats) {
+    Workspace& own = own_workspace();
+    std::lock_guard lock(workspaces_mutex);
+    if (floats > own.size) {
+        own = {}; // first, so that the old and the new never add up
+        own.memory.reset(new (std::align_val_t{64}) float[floats], AlignedDelete{});
+        own.size = floats;
     }
-    return memory.get();
+    return own.memory;
+}
+
+void release_scratch() {
+    std::lock_guard lock(workspaces_mutex);
+    for (const auto& workspace : workspaces)
+        if (const auto found = workspace.lock()) *found = {};
 }
 
 } // namespace mmme

@@ -1,21 +1,41 @@
-// One lazy pool of threads for the whole process.
+// One lazy pool of threads for the whole process, and the scratch memory of every thread.
 #pragma once
 
 #include <cstddef>
-#include <functional>
+#include <memory>
 
 #include "kernels.hpp"
 
 namespace mmme {
 
+// Refers to the caller's function object, so that sharing out work allocates nothing.
+class Task {
+public:
+    template <class Body>
+    Task(const Body& body)
+        : body_(&body), call_([](const void* self, std::ptrdiff_t task, int slot) {
+              (*static_cast<const Body*>(self))(task, slot);
+          }) {}
+    void operator()(std::ptrdiff_t task, int slot) const { call_(body_, task, slot); }
+
+private:
+    const void* body_;
+    void (*call_)(const void* self, std::ptrdiff_t task, int slot);
+};
+
 // Calls body(task, slot) for every task in 0..tasks, on at most `threads` threads with slots 0..threads-1; a slot is
 // used by one thread at a time. The calling thread takes part, so the call ends even when every pool thread is busy.
 // Nested calls run in place. The first exception is rethrown. After a fork the child starts a pool of its own.
-void parallel_for(std::ptrdiff_t tasks, int threads, const std::function<void(std::ptrdiff_t task, int slot)>& body);
+void parallel_for(std::ptrdiff_t tasks, int threads, Task body);
 
 Rows rows_on(int threads);
 
-// Scratch memory of the calling thread, 64-byte aligned, kept between calls; it grows and holds no promise of content.
-float* scratch(std::size_t floats);
+// Scratch memory of the calling thread, 64-byte aligned, without promise of content; one use of it at a time. The
+// thread keeps it between calls, and it grows.
+using Scratch = std::shared_ptr<float[]>;
+Scratch scratch(std::size_t floats);
+
+// Frees what threads keep; what is in use goes when its last owner lets go of it.
+void release_scratch();
 
 } // namespace mmme

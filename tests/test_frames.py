@@ -537,8 +537,8 @@ def test_reading_ahead_is_bounded_and_stops_with_its_consumer() -> None:
     read = []
     original = frames._source.read
 
-    def counted(box: Any) -> Any:
-        for picture in original(box):
+    def counted(box: Any, threads: int) -> Any:
+        for picture in original(box, threads):
             read.append(picture.name)
             yield picture
 
@@ -559,6 +559,16 @@ def test_reading_ahead_is_bounded_and_stops_with_its_consumer() -> None:
     next(chunks)
     del chunks
     assert threading.active_count() == before
+
+
+def test_decoding_takes_the_threads_of_its_consumer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task of Dask or joblib defaults to one thread, which the thread that decodes cannot know of itself."""
+    asked = set()
+    monkeypatch.setattr("mmme_fast.frames.get_num_threads", lambda: asked.add(threading.current_thread()) or 1)
+    film = write_film(tmp_path / "a.avi", scene(6), "mpeg4", "yuv420p")
+    for source in (write_folder(tmp_path / "folder", scene(6)), film):
+        assert sum(len(chunk) for chunk in open_frames(source).chunks(4)) == 6
+    assert asked == {threading.current_thread()}
 
 
 def test_abandoned_passes_leave_no_thread(tmp_path: Path) -> None:

@@ -2,7 +2,14 @@
 
 __version__ = "0.1.0"
 
-from mmme_fast._backend import backends, get_num_threads, set_num_threads, sys_info, use_backend
+from mmme_fast._backend import (
+    backends,
+    get_num_threads,
+    release_workspaces,
+    set_num_threads,
+    sys_info,
+    use_backend,
+)
 from mmme_fast.eeg import Recording, band_power, open_recording, stream_band_power
 from mmme_fast.flow import farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
@@ -23,6 +30,7 @@ __all__ = [
     "open_frames",
     "open_recording",
     "optical_strain",
+    "release_workspaces",
     "set_num_threads",
     "sliding_window",
     "spot",

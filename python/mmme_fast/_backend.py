@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import platform
 import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -88,22 +92,92 @@ def set_num_threads(threads: int | None) -> None:
     Parameters
     ----------
     threads : int or None
-        At least 1; None returns to the default: MMME_FAST_NUM_THREADS, or the CPUs this process may use.
+        At least 1; None returns to the default, which `get_num_threads` describes.
     """
     global _threads
     _threads = None if threads is None else _at_least_one(threads, "threads")
 
 
 def get_num_threads() -> int:
-    """Return how many threads a call uses when its own `threads` is None."""
+    """Return how many threads a call uses when its own `threads` is None.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` said; or else MMME_FAST_NUM_THREADS; or else 1 in a task of Dask or joblib, whose workers
+        share out the CPUs already, and elsewhere the CPUs that this process may use: by its affinity, and by the CPU
+        quota of its control group, rounded up.
+    """
     if _threads is not None:
         return _threads
     asked = os.environ.get("MMME_FAST_NUM_THREADS")
     if asked:
         return _at_least_one(asked, "MMME_FAST_NUM_THREADS")
+    return 1 if _in_task() else min(_cpus(), _cgroup_cpus())
+
+
+def _cpus() -> int:
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@cache
+def _cgroup_cpus(root: Path = Path("/")) -> int:
+    """Return the CPU quota of this process's control group or of one around it, the least one, rounded up.
+
+    Versions 1 and 2. A file that is not there, or does not say so, is no limit.
+    """
+    quotas = [sys.maxsize]
+    with suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                top, files = root / "sys/fs/cgroup", ("cpu.max",)
+            elif "cpu" in controllers.split(","):
+                top, files = root / "sys/fs/cgroup/cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            else:
+                continue
+            group = top / path.lstrip("/")
+            while group.is_relative_to(top):
+                with suppress(OSError, ValueError, ZeroDivisionError):
+                    quota, period = " ".join((group / file).read_text() for file in files).split()
+                    if int(quota) > 0:  # version 2 says "max" when there is none, version 1 says -1
+                        quotas.append(math.ceil(int(quota) / int(period)))
+                group = group.parent
+    return min(quotas)
+
+
+def _in_task() -> bool:
+    """Whether the caller runs in a task of Dask or joblib; where neither was imported, that is soon known."""
+    get_worker = getattr(sys.modules.get("distributed.worker"), "get_worker", None)
+    if get_worker is not None:
+        with suppress(ValueError):  # "No worker found"
+            get_worker()
+            return True
+    get_active_backend = getattr(sys.modules.get("joblib.parallel"), "get_active_backend", None)
+    if get_active_backend is not None and (get_active_backend()[0].nesting_level or 0) > 0:
+        return True
+    # Dask's schedulers for one machine leave no sign but the stack: tasks are at its root, unless get_sync runs them.
+    root = ""
+    frame = sys._getframe() if "dask.local" in sys.modules else None
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "dask.local":
+            root = frame.f_code.co_name
+        frame = frame.f_back
+    return root not in ("", "get_async", "get_sync")
+
+
+def release_workspaces() -> None:
+    """Free the scratch memory that threads keep between calls.
+
+    A thread keeps what the largest call so far needed of it, up to some 50 MB for frames of 512 x 512 pixels, and frees
+    it when it ends. Other threads may be computing: what they use is freed as soon as they no longer do.
+    """
+    if _core is not None:
+        _core.release_workspaces()
 
 
 def resolve_threads(threads: int | None) -> int:

@@ -218,10 +218,11 @@ class Frames:
     def _pass(self, n: int, overlap: int) -> Generator[Array, None, None]:
         ready: queue.Queue[tuple[Array, list[float]] | BaseException | None] = queue.Queue(maxsize=1)
         stop = threading.Event()
+        threads = get_num_threads()  # of the caller: what a task of Dask or joblib may use is not known in decode()
 
         def decode() -> None:
             try:
-                for chunk in self._decoded(n, overlap, stop):
+                for chunk in self._decoded(n, overlap, stop, threads):
                     ready.put(chunk)
                 ready.put(None)
             except BaseException as error:
@@ -246,12 +247,14 @@ class Frames:
                     ready.get(timeout=0.01)
             thread.join()
 
-    def _decoded(self, n: int, overlap: int, stop: threading.Event) -> Iterator[tuple[Array, list[float]]]:
+    def _decoded(
+        self, n: int, overlap: int, stop: threading.Event, threads: int
+    ) -> Iterator[tuple[Array, list[float]]]:
         """Chunks and the times of their new frames; an error is raised after the frames before it were given."""
         chunk = np.empty((n, *self._size), self.dtype)
         filled, times = 0, list[float]()
         failure: Exception | None = None
-        with closing(self._source.read(self.crop)) as pictures:
+        with closing(self._source.read(self.crop, threads)) as pictures:
             while not stop.is_set():
                 try:
                     picture = next(pictures)
@@ -287,7 +290,7 @@ class Frames:
         """The first frame, whole, of a source that is known to hold at least two."""
         found: list[_Picture] = []
         reason = ""
-        with closing(self._source.read(None)) as pictures:
+        with closing(self._source.read(None, get_num_threads())) as pictures:
             try:
                 found.extend(islice(pictures, 2))
             except _BreakOff as error:
@@ -308,7 +311,10 @@ class Frames:
     def _find_face(self) -> Box:
         step = max(1, round((self.fps or 30.0) / 30))
         detect = _face_detector()
-        with closing(self._source.read(None)) as pictures, suppress(_BreakOff):  # a pass over the film reports it
+        with (
+            closing(self._source.read(None, get_num_threads())) as pictures,
+            suppress(_BreakOff),
+        ):  # a pass over the film reports it
             for picture in islice(pictures, 0, 30 * step, step):
                 if (face := detect(picture.pixels)) is not None:
                     return face
@@ -383,7 +389,7 @@ class _Source(ABC):
         self.notes: list[str] = []
 
     @abstractmethod
-    def read(self, box: Box | None) -> Pictures:
+    def read(self, box: Box | None, threads: int) -> Pictures:
         """The pictures from the start, cropped to the box."""
 
 
@@ -441,12 +447,12 @@ class _Film(_Source):
             raise ValueError(f"{self.name} has no video stream that FFmpeg can decode")
         return container
 
-    def read(self, box: Box | None) -> Pictures:
+    def read(self, box: Box | None, threads: int) -> Pictures:
         # Several decoding threads report an error late and lose frames on the way, so from the first error on the film
         # is decoded again by one, which gives exactly the frames before the damage.
         done = 0
         try:
-            for item in self._decoded(box, get_num_threads()):
+            for item in self._decoded(box, threads):
                 yield item
                 done += 1
         except _BreakOff:
@@ -544,7 +550,7 @@ class _Folder(_Source):
         self.rate = _rate(np.array(self._times))
         self.declared = len(images)
 
-    def read(self, box: Box | None) -> Pictures:
+    def read(self, box: Box | None, threads: int) -> Pictures:
         def picture(path: Path, time: float) -> _Picture:
             with path.open("rb") as file:
                 try:
@@ -557,7 +563,8 @@ class _Folder(_Source):
                 except _BreakOff as error:
                     raise _BreakOff(f"{path.name} cannot be decoded: {error}") from error
 
-        return _ahead(partial(picture, path, time) for path, time in zip(self._images, self._times, strict=True))
+        jobs = (partial(picture, path, time) for path, time in zip(self._images, self._times, strict=True))
+        return _ahead(jobs, threads)
 
 
 class _Stack(_Source):
@@ -569,13 +576,13 @@ class _Stack(_Source):
         with path.open("rb") as file, suppress(_BreakOff):  # a pass over the pages reports it
             self.declared = sum(1 for _ in _TiffPage.walk(file))
 
-    def read(self, box: Box | None) -> Pictures:
+    def read(self, box: Box | None, threads: int) -> Pictures:
         def picture(number: int, page: _TiffPage) -> _Picture:
             with open(self.name, "rb") as file:  # its own, for the position
                 return page.picture(file, box, self._grey, math.nan, f"page {number}")
 
         with open(self.name, "rb") as file:
-            yield from _ahead(partial(picture, *page) for page in enumerate(_TiffPage.walk(file)))
+            yield from _ahead((partial(picture, *page) for page in enumerate(_TiffPage.walk(file))), threads)
 
 
 class _Array(_Source):
@@ -589,7 +596,7 @@ class _Array(_Source):
             raise ValueError(f"{name} must be (frame, y, x) grey or (frame, y, x, 3) RGB, got shape {array.shape}")
         self.declared = len(array)
 
-    def read(self, box: Box | None) -> Pictures:
+    def read(self, box: Box | None, threads: int) -> Pictures:
         for number in range(self.declared or 0):
             if number % 256 == 0:
                 array = self._load()  # a map anew, so that the pages already read do not stay in memory
@@ -604,9 +611,9 @@ def _mapped(path: Path) -> Array:
     return array
 
 
-def _ahead(jobs: Iterator[Callable[[], _Picture]]) -> Pictures:
+def _ahead(jobs: Iterator[Callable[[], _Picture]], threads: int) -> Pictures:
     """The results of the jobs, in order, a few of them at work at a time."""
-    workers = min(get_num_threads(), 8)
+    workers = min(threads, 8)
     pool = ThreadPoolExecutor(workers, "mmme_fast images")
     waiting: deque[Future[_Picture]] = deque()
     failure: _BreakOff | None = None
