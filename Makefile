@@ -1,20 +1,28 @@
-# make demo      install into .venv and spot the expressions of a film that the package makes itself
-# make test      install what the tests need and run them
-# make bench     benchmarks beside the stock libraries
-# make roofline  what this machine could do at most
-# make lint      ruff, mypy, clang-format, and the kernels with warnings as errors
+# make demo           install into .venv and spot the expressions of a film that the package makes itself
+# make test           install what the tests need and run them
+# make test-opencv4   the flow methods once more, against the older OpenCV
+# make bench          benchmarks beside the stock libraries
+# make roofline       what this machine could do at most
+# make lint           ruff, mypy, clang-format, and the kernels with warnings as errors
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test bench roofline lint clean
+.PHONY: demo test test-opencv4 bench roofline lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
 
 test: .venv/for-test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-opencv4: .venv/for-test build/opencv4
+	PYTHONPATH=build/opencv4 $(BIN)/python -m pytest tests/test_tvl1.py tests/test_farneback.py tests/test_flow.py \
+	  -k "not numba and (opencv or parity or parameters)" $(ARGS)
+
+build/opencv4: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ "opencv-contrib-python-headless<5"
 
 bench: .venv/for-test
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)

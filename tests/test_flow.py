@@ -11,12 +11,39 @@ from numpy.typing import NDArray
 
 from mmme_fast import farneback, synth, tvl1
 
+cv2 = pytest.importorskip("cv2")
+
 Flow = Callable[..., NDArray[np.float32]]
 
 
 @pytest.fixture(params=[farneback, tvl1])
 def method(request: pytest.FixtureRequest) -> Flow:
     return request.param
+
+
+def opencv_tvl1(prev: NDArray[np.uint8], curr: NDArray[np.uint8]) -> NDArray[np.float32]:
+    if not hasattr(cv2, "optflow"):
+        pytest.skip("this OpenCV has no optflow module")
+    return cv2.optflow.DualTVL1OpticalFlow_create(
+        nscales=2, warps=2, innnerIterations=4, outerIterations=1, medianFiltering=3
+    ).calc(prev, curr, None)
+
+
+def opencv_farneback(prev: NDArray[np.uint8], curr: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return cv2.calcOpticalFlowFarneback(prev, curr, None, 0.5, 3, 15, 2, 7, 1.5, 0)
+
+
+# Each method with few iterations, the same from OpenCV, and the largest mean distance between them in pixels. Before
+# version 5, OpenCV's cubic warp rounds coordinates to 1/32 pixel.
+AUTHORITIES = [
+    (
+        tvl1,
+        {"scales": 2, "warps": 2, "inner_iterations": 4, "outer_iterations": 1, "median": 3},
+        opencv_tvl1,
+        1e-3 if cv2.__version__ >= "5" else 0.02,
+    ),
+    (farneback, {"iterations": 2}, opencv_farneback, 1e-3),
+]
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +153,29 @@ def test_flow_of_frames_smaller_than_the_pyramid(backend: str, film: NDArray[np.
     small = film[0, 8:32, 8:32], film[2, 8:32, 8:32]
     np.testing.assert_array_equal(farneback(*small, levels=3), farneback(*small, levels=0))
     np.testing.assert_array_equal(tvl1(*small, scales=5), tvl1(*small, scales=2))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "opencv", "limit"), AUTHORITIES, ids=[method.__name__ for method, *_ in AUTHORITIES]
+)
+@pytest.mark.parametrize("shape", [(8, 8), (11, 9), (8, 2048), (2048, 8), (33, 1027), (1088, 2048)], ids=str)
+def test_flow_equals_opencv_at_any_size_and_on_views(
+    backend: str, method: Flow, options: dict[str, Any], opencv: Flow, limit: float, shape: tuple[int, int]
+) -> None:
+    if backend == "numba" and shape[0] * shape[1] > 100_000:
+        pytest.skip("the twin is compared on small frames, for time")
+    height, width = shape
+    rng = np.random.default_rng(0)
+    fine = rng.integers(0, 256, (height + 6, width + 6)).astype(np.float32)
+    scene = sum(fine[i : i + height + 2, j : j + width + 2] for i in range(5) for j in range(5)) / 8 - 270
+    frames = [
+        (part + rng.normal(size=shape)).clip(0, 255).astype(np.uint8) for part in (scene[1:-1, 1:-1], scene[1:-1, 2:])
+    ]
+    found = method(*frames, **options)
+    distance = np.linalg.norm(found - opencv(*frames), axis=-1)
+    assert distance.mean() < limit
+    # Rows that are apart, and upside down; columns that are apart, and mirrored.
+    rows = np.zeros((2 * height, width), np.uint8)[::-2]
+    columns = np.zeros((height, 2 * width), np.uint8)[:, ::-2]
+    rows[...], columns[...] = frames
+    np.testing.assert_array_equal(method(rows, columns, **options), found)

@@ -10,15 +10,9 @@
 namespace mmme::MMME_ISA {
 namespace {
 
-#if defined(__GNUC__) || defined(__clang__)
-#if defined(__AVX512F__)
-constexpr int lanes = 16, rows = 8;
-#elif defined(__AVX__)
-constexpr int lanes = 8, rows = 4;
-#else
-constexpr int lanes = 4, rows = 4;
-#endif
-typedef float Vec __attribute__((vector_size(lanes * sizeof(float)), aligned(sizeof(float)), may_alias));
+#ifdef MMME_VECTOR
+typedef float Vec MMME_VECTOR(MMME_VECTOR_BYTES);
+constexpr int lanes = sizeof(Vec) / sizeof(float), rows = lanes == 16 ? 8 : 4;
 MMME_INLINE Vec load(const float* from) {
     return *reinterpret_cast<const Vec*>(from);
 }
@@ -30,7 +24,7 @@ MMME_INLINE float sum(Vec v) {
     for (int l = 0; l < lanes; ++l) total += v[l];
     return total;
 }
-#else // no vector types
+#else
 constexpr int lanes = 1, rows = 4;
 using Vec = float;
 MMME_INLINE Vec load(const float* from) {

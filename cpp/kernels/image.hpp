@@ -58,8 +58,7 @@ MMME_INLINE void resize_linear(const Plane& from, const Plane& to, double ratio_
             const float* MMME_RESTRICT bottom = from.row(line.index + line.step);
             const Tap* MMME_RESTRICT column = columns;
             float* MMME_RESTRICT out = to.row(y);
-            MMME_IVDEP
-            for (int x = 0; x < to.width; ++x) {
+            for (int x = 0; x < to.width; ++x) { // four values from anywhere: scalar on every instruction set
                 const Tap c = column[x];
                 const float* a = top + c.index;
                 const float* b = bottom + c.index;

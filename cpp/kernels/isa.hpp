@@ -6,18 +6,48 @@
 
 #include "../kernels.hpp"
 
+// MMME_IVDEP and MMME_LANES stand before a loop that must become vector instructions; a test finds them in the built
+// objects. MMME_IVDEP: the iterations do not depend on each other. MMME_LANES: and are so few that the compiler would
+// otherwise unroll them into scalars.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define MMME_RESTRICT __restrict
 #define MMME_IVDEP __pragma(loop(ivdep))
+#define MMME_LANES __pragma(loop(ivdep))
+#define MMME_UNROLL
 #define MMME_INLINE static __forceinline
-#elif defined(__clang__)
-#define MMME_RESTRICT __restrict__
-#define MMME_IVDEP _Pragma("clang loop vectorize(assume_safety)")
-#define MMME_INLINE static inline __attribute__((always_inline))
+#define MMME_NOINLINE __declspec(noinline)
 #else
 #define MMME_RESTRICT __restrict__
-#define MMME_IVDEP _Pragma("GCC ivdep")
 #define MMME_INLINE static inline __attribute__((always_inline))
+#define MMME_NOINLINE __attribute__((noinline))
+#define MMME_UNROLL _Pragma("GCC unroll 32")
+#ifdef __clang__
+#define MMME_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#define MMME_LANES _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define MMME_IVDEP _Pragma("GCC ivdep")
+#define MMME_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
+#endif
+#endif
+
+// a * b + c in one rounding where the CPU has it, on every path alike; the compiler may not choose.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define MMME_FUSED(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define MMME_FUSED(a, b, c) ((a) * (b) + (c))
+#endif
+
+// `typedef float Vec MMME_VECTOR(MMME_VECTOR_BYTES);` is a vector of the instruction set's full width, at any address.
+// Where a compiler has no such types the macros are missing, and a source needs another way.
+#if defined(__GNUC__) || defined(__clang__)
+#if defined(__AVX512F__)
+#define MMME_VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define MMME_VECTOR_BYTES 32
+#else
+#define MMME_VECTOR_BYTES 16
+#endif
+#define MMME_VECTOR(bytes) __attribute__((vector_size(bytes), aligned(sizeof(float)), may_alias))
 #endif
 
 namespace mmme::MMME_ISA {

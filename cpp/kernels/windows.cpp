@@ -6,6 +6,7 @@
 #include "isa.hpp"
 
 #include <cmath>
+#include <cstring>
 #include <type_traits>
 
 namespace mmme::MMME_ISA {
@@ -33,42 +34,43 @@ struct Nothing {
 // First and Second run together where a statistic needs two; put(first, second) is the value written. Lanes are
 // handled sixteen at a time; the last group may be narrower.
 template <class First, class Second, class Put>
-void slide(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, int width,
-           std::ptrdiff_t window, float* scratch, Put put) {
+MMME_NOINLINE void slide(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, int width,
+                         std::ptrdiff_t window, float* scratch, Put put) {
     constexpr int W = lanes_at_once;
     constexpr bool two = !std::is_same_v<Second, Nothing>;
     float* MMME_RESTRICT suffix1 = scratch;
     float* MMME_RESTRICT suffix2 = scratch + window * W;
-    const auto load = [&](float* MMME_RESTRICT to, std::ptrdiff_t sample) {
+    float spare[W] = {}, a[W], b[W], y[W];
+    const auto row = [&](std::ptrdiff_t sample) -> const float* {
         const float* from = values + sample * lanes;
-        if (width == W)
-            for (int l = 0; l < W; ++l) to[l] = from[l];
-        else
-            for (int l = 0; l < W; ++l) to[l] = l < width ? from[l] : 0.0f;
+        if (width == W) return from;
+        for (int l = 0; l < width; ++l) spare[l] = from[l];
+        return spare;
     };
     for (std::ptrdiff_t block = 0; block + window <= samples; block += window) {
-        float x[W], a[W], b[W];
+        MMME_LANES
         for (int l = 0; l < W; ++l) a[l] = First::neutral, b[l] = Second::neutral;
         for (std::ptrdiff_t j = window; j-- > 0;) {
-            load(x, block + j);
-            for (int l = 0; l < W; ++l) suffix1[j * W + l] = a[l] = First::join(a[l], x[l]);
-            if constexpr (two)
-                for (int l = 0; l < W; ++l) suffix2[j * W + l] = b[l] = Second::join(b[l], x[l]);
+            const float* MMME_RESTRICT x = row(block + j);
+            MMME_LANES
+            for (int l = 0; l < W; ++l) a[l] = First::join(a[l], x[l]), b[l] = Second::join(b[l], x[l]);
+            std::memcpy(suffix1 + j * W, a, sizeof(a));
+            if constexpr (two) std::memcpy(suffix2 + j * W, b, sizeof(b));
         }
+        MMME_LANES
         for (int l = 0; l < W; ++l) a[l] = First::neutral, b[l] = Second::neutral;
         for (std::ptrdiff_t j = 0; j < window && block + j + window <= samples; ++j) {
             if (j > 0) {
-                load(x, block + window + j - 1);
-                for (int l = 0; l < W; ++l) a[l] = First::join(a[l], x[l]);
-                if constexpr (two)
-                    for (int l = 0; l < W; ++l) b[l] = Second::join(b[l], x[l]);
+                const float* MMME_RESTRICT x = row(block + window + j - 1);
+                MMME_LANES
+                for (int l = 0; l < W; ++l) a[l] = First::join(a[l], x[l]), b[l] = Second::join(b[l], x[l]);
             }
             float* to = out + (block + j) * lanes;
-            float y[W];
+            MMME_LANES
             for (int l = 0; l < W; ++l)
                 y[l] = put(First::join(suffix1[j * W + l], a[l]), two ? Second::join(suffix2[j * W + l], b[l]) : 0.0f);
             if (width == W)
-                for (int l = 0; l < W; ++l) to[l] = y[l];
+                std::memcpy(to, y, sizeof(y));
             else
                 for (int l = 0; l < width; ++l) to[l] = y[l];
         }

@@ -1,0 +1,241 @@
+// Runs every kernel of every instruction set of this CPU on small inputs made by integer arithmetic and compares with
+// recorded results: a check that needs no Python, so that it also runs where only a cross-compiler and an emulator are.
+//
+//   selfcheck FILE               compare with FILE; 0 when all agree
+//   selfcheck --record > FILE    print what the baseline kernels give
+//
+// Results agree up to rounding: compilers differ in what they fuse into one multiply-add and in the order of sums.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "dispatch.hpp"
+
+namespace {
+
+using namespace mmme;
+using Values = std::vector<float>;
+
+struct alignas(64) Line {
+    float floats[16];
+};
+
+// Memory for a kernel, 64-byte aligned; NaN, so that what is read before it is written shows.
+class Memory {
+public:
+    explicit Memory(std::size_t floats) : lines_(floats / 16 + 1) {
+        for (Line& line : lines_)
+            for (float& value : line.floats) value = std::numeric_limits<float>::quiet_NaN();
+    }
+    float* data() { return lines_.data()->floats; }
+
+private:
+    std::vector<Line> lines_;
+};
+
+int wave(int t, int half_period) {
+    t %= 2 * half_period;
+    return t < half_period ? t : 2 * half_period - t;
+}
+
+// 0..240; a unit of x and y is a quarter of a pixel.
+int texture(int x, int y) {
+    x += 4000;
+    return 110 * wave(3 * x + 2 * y, 61) / 61 + 70 * wave(5 * y - 2 * x + 20000, 43) / 43 +
+           60 * wave(x - y + 4000, 29) / 29;
+}
+
+template <class T> std::vector<T> frame(int height, int width, bool moved) {
+    std::vector<T> pixels;
+    for (int y = 0; y < height; ++y)
+        for (int x = 0; x < width; ++x) {
+            const int grey = moved ? texture(4 * x - 3 + y / 64, 4 * y + 2) : texture(4 * x, 4 * y);
+            if constexpr (sizeof(T) == 4)
+                pixels.push_back(static_cast<T>(grey) / 255);
+            else
+                pixels.push_back(static_cast<T>(sizeof(T) == 2 ? 257 * grey : grey));
+        }
+    return pixels;
+}
+
+Values smooth(int count) {
+    Values values;
+    for (int i = 0; i < count; ++i) values.push_back(static_cast<float>(texture(7 * i, i)) / 128 - 1);
+    return values;
+}
+
+template <class T, class Params>
+Values flow(const FlowKernel<Params>& kernel, const Params& params, int height, int width, const Rows& rows,
+            bool use_initial = false) {
+    const Pixel pixel = sizeof(T) == 1 ? Pixel::u8 : sizeof(T) == 2 ? Pixel::u16 : Pixel::f32;
+    Memory scratch(kernel.scratch_size(height, width, params));
+    Memory frames[] = {Memory(kernel.frame_size(height, width, params)),
+                       Memory(kernel.frame_size(height, width, params))};
+    for (int i = 0; i < 2; ++i) {
+        const std::vector<T> pixels = frame<T>(height, width, i == 1);
+        const Image image{pixels.data(), static_cast<std::ptrdiff_t>(width * sizeof(T)), pixel};
+        kernel.prepare(image, height, width, params, frames[i].data(), scratch.data(), rows);
+    }
+    Values result(static_cast<std::size_t>(height) * width * 2, 0.25f);
+    kernel.solve(frames[0].data(), frames[1].data(), result.data(), use_initial, height, width, params, scratch.data(),
+                 rows);
+    return result;
+}
+
+// A fixed number of iterations: where they end at a threshold, rounding decides how many there are.
+constexpr TVL1 tvl1{0.25, 0.15, 0.3, 0.0, 0.8, 1, 2, 10, 2, 5};
+constexpr TVL1 tvl1_scales{0.25, 0.15, 0.3, 0.0, 0.8, 3, 1, 10, 2, 3};
+constexpr Farneback box{0.5, 1.5, 1, 15, 3, 7, false};
+constexpr Farneback gaussian{0.7, 1.1, 2, 9, 2, 5, true};
+
+Values strain(const Kernels& kernels, Stencil stencil, bool mmme, bool components) {
+    constexpr int height = 21, width = 37;
+    Values out(height * width * (components ? 3 : 1));
+    kernels.strain(smooth(height * width * 2).data(), out.data(), height, width, {stencil, mmme, components});
+    return out;
+}
+
+Values block_means(const Kernels& kernels) {
+    Values out(4 * 3 * 2);
+    kernels.block_means(smooth(25 * 38 * 2).data(), out.data(), 25, 38, 2, 4, 3);
+    return out;
+}
+
+Values warp(const Kernels& kernels) {
+    constexpr int height = 27, width = 45;
+    const double matrix[] = {1.015625, 0.0625, -1.3125, -0.046875, 0.984375, 0.8125};
+    Values out(height * width);
+    kernels.warp(frame<float>(height, width, false).data(), out.data(), height, width, matrix);
+    return out;
+}
+
+Values sliding(const Kernels& kernels, Statistic statistic) {
+    constexpr int samples = 50, lanes = 19, window = 7;
+    Memory scratch(kernels.sliding_scratch(window, lanes, statistic));
+    Values out((samples - window + 1) * lanes);
+    kernels.sliding(smooth(samples * lanes).data(), out.data(), samples, lanes, 0, lanes, window, statistic, 0.375f,
+                    scratch.data());
+    return out;
+}
+
+template <class T> Values band_power(const Kernels& kernels, int window, bool detrend) {
+    constexpr int channels = 3, samples = 200, windows = 3, bands = 2, nfft = 80;
+    const std::int64_t starts[windows] = {0, 37, 120};
+    const std::int32_t bins[] = {1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 17, 18, 19, 20, 22, 23};
+    constexpr int n_bins = sizeof(bins) / sizeof(*bins);
+    std::vector<T> data;
+    for (int i = 0; i < channels * samples; ++i) data.push_back(static_cast<T>(texture(7 * i, i)) + 1000);
+    Values taper, weights;
+    for (int i = 0; i < window; ++i) taper.push_back(static_cast<float>((i + 1) * (window - i)) / (window * window));
+    for (int i = 0; i < bands * n_bins; ++i) weights.push_back(static_cast<float>(i % 7) / 64);
+    const BandPower job{data.data(), sizeof(T) == 8, channels, samples, starts,         window, taper.data(),
+                        detrend,     nfft,           bins,     n_bins,  weights.data(), bands};
+    Memory scratch(kernels.band_power_scratch(job));
+    Values out(windows * channels * bands);
+    kernels.band_power(job, out.data(), 0, windows, scratch.data());
+    return out;
+}
+
+struct Case {
+    const char* name;
+    double tolerance; // share of the largest recorded value
+    Values (*run)(const Kernels&, const Rows&);
+};
+
+#define CASE(name, tolerance, ...)                                                                                     \
+    {name, tolerance, []([[maybe_unused]] const Kernels& k, [[maybe_unused]] const Rows& rows) { return __VA_ARGS__; }}
+const Case cases[] = {
+    CASE("tvl1_u8", 1e-4, flow<std::uint8_t>(k.tvl1, tvl1, 250, 265, rows)), // of a size that is cut into bands
+    CASE("tvl1_scales_f32", 1e-4, flow<float>(k.tvl1, tvl1_scales, 45, 61, rows)),
+    CASE("tvl1_initial_u16", 1e-4, flow<std::uint16_t>(k.tvl1, tvl1, 33, 30, rows, true)),
+    CASE("tvl1_tiny_u8", 1e-4, flow<std::uint8_t>(k.tvl1, tvl1, 8, 8, rows)),
+    CASE("farneback_u8", 1e-4, flow<std::uint8_t>(k.farneback, box, 69, 75, rows)),
+    CASE("farneback_gaussian_u16", 1e-4, flow<std::uint16_t>(k.farneback, gaussian, 69, 75, rows)),
+    CASE("farneback_initial_f32", 1e-4, flow<float>(k.farneback, box, 45, 61, rows, true)),
+    CASE("farneback_tiny_u8", 1e-4, flow<std::uint8_t>(k.farneback, box, 8, 8, rows)),
+    CASE("strain", 1e-5, strain(k, Stencil::central, false, false)),
+    CASE("strain_mmme", 1e-5, strain(k, Stencil::forward, true, false)),
+    CASE("strain_components", 1e-5, strain(k, Stencil::backward, false, true)),
+    CASE("block_means", 1e-5, block_means(k)),
+    CASE("warp", 1e-5, warp(k)),
+    CASE("sliding_mean", 1e-5, sliding(k, Statistic::mean)),
+    CASE("sliding_range", 1e-5, sliding(k, Statistic::range)),
+    CASE("sliding_threshold", 1e-5, sliding(k, Statistic::threshold)),
+    CASE("band_power_f32", 1e-5, band_power<float>(k, 64, true)),
+    CASE("band_power_f64", 1e-5, band_power<double>(k, 75, false)),
+};
+#undef CASE
+
+// Every so many values, an odd number of them, so that both components of flow are among them.
+Values sample(const Values& all) {
+    Values some;
+    for (std::size_t i = 0; i < all.size(); i += all.size() / 24 | 1) some.push_back(all[i]);
+    return some;
+}
+
+const Rows whole{nullptr, 1};
+// Narrow bands, the last one first.
+const Rows bands{[](const Rows&, int count, void (*body)(void* self, int begin, int end), void* self) {
+                     for (int begin = (count - 1) / 3 * 3; begin >= 0; begin -= 3)
+                         body(self, begin, begin + 3 < count ? begin + 3 : count);
+                 },
+                 2};
+
+int record() {
+    for (const Case& c : cases) {
+        std::printf("%s", c.name);
+        for (const float value : sample(c.run(*supported().back(), whole))) std::printf(" %.7g", value);
+        std::printf("\n");
+    }
+    return 0;
+}
+
+// The values that FILE has for a case; fewer where it has another case or ends.
+std::vector<double> recorded(std::FILE* file, const char* name) {
+    std::vector<double> values;
+    char found[64];
+    if (std::fscanf(file, "%63s", found) == 1 && std::strcmp(found, name) == 0)
+        for (double value; std::fscanf(file, "%lf", &value) == 1;) values.push_back(value);
+    return values;
+}
+
+int compare(const char* path) {
+    std::FILE* file = std::fopen(path, "r");
+    if (!file) {
+        std::perror(path);
+        return 2;
+    }
+    int failures = 0;
+    for (const Case& c : cases) {
+        const std::vector<double> want = recorded(file, c.name);
+        double largest = 0;
+        for (const double value : want) largest = std::fmax(largest, std::fabs(value));
+        for (const Kernels* kernels : supported()) {
+            const Values all = c.run(*kernels, whole), got = sample(all), cut = c.run(*kernels, bands);
+            double error = got.size() == want.size() ? 0 : HUGE_VAL;
+            for (std::size_t i = 0; i < got.size() && i < want.size(); ++i) {
+                const double difference = std::fabs(got[i] - want[i]);
+                if (!(difference <= error)) error = difference; // NaN too
+            }
+            const bool same = std::memcmp(cut.data(), all.data(), all.size() * sizeof(float)) == 0;
+            const bool ok = same && error <= c.tolerance * largest;
+            failures += !ok;
+            std::printf("%s %s %s: off by %.1e of %.1e allowed%s\n", ok ? "ok" : "FAILED", kernels->name, c.name, error,
+                        c.tolerance * largest, same ? "" : ", and other bits in bands of rows");
+        }
+    }
+    std::fclose(file);
+    return failures != 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 2) {
+        std::fprintf(stderr, "usage: selfcheck FILE | --record\n");
+        return 2;
+    }
+    return std::strcmp(argv[1], "--record") == 0 ? record() : compare(argv[1]);
+}
