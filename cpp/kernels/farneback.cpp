@@ -20,12 +20,12 @@
 namespace mmme::MMME_ISA {
 namespace {
 
-constexpr int lanes = 16;    // pixels that are sampled together; rows are padded to a multiple of it
-constexpr int chunk = 64;    // pixels of a row whose taps are looked for together
-constexpr int strip = 32;    // rows that one thread takes at least
+constexpr int lanes = 16;             // pixels that are sampled together; rows are padded to a multiple of it
+constexpr int chunk = 64;             // pixels of a row whose taps are looked for together
+constexpr int strip = 32;             // rows that one thread takes at least
 constexpr int margin = chunk + lanes; // floats before and after a level's coefficients: what taps may touch outside
-constexpr int smallest = 32; // no level is narrower or lower
-constexpr int planes = 5;    // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
+constexpr int smallest = 32;          // no level is narrower or lower
+constexpr int planes = 5; // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
 constexpr int max_poly_n = 31;
 constexpr int border = 5; // pixels along the edge whose systems count less
 constexpr float border_weights[border] = {0.14f, 0.14f, 0.4472f, 0.4472f, 0.4472f};
@@ -52,6 +52,36 @@ MMME_INLINE float mul_add(float a, float b, float c) {
 #else
     return a * b + c;
 #endif
+}
+
+// As many floats as one register holds, so that a long loop body keeps to a few addresses; a plain float elsewhere.
+#if defined(__GNUC__) && defined(__AVX512F__)
+typedef float Floats __attribute__((vector_size(64)));
+#elif defined(__GNUC__) && defined(__AVX__)
+typedef float Floats __attribute__((vector_size(32)));
+#elif defined(__GNUC__)
+typedef float Floats __attribute__((vector_size(16)));
+#else
+using Floats = float;
+#endif
+constexpr int wide = sizeof(Floats) / sizeof(float);
+
+MMME_INLINE Floats load(const float* from) {
+    Floats value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+MMME_INLINE void store(float* to, Floats value) {
+    std::memcpy(to, &value, sizeof value);
+}
+MMME_INLINE Floats all(float value) {
+    return value - Floats{};
+}
+MMME_INLINE Floats least(Floats a, Floats b) {
+    return a < b ? a : b;
+}
+MMME_INLINE Floats most(Floats a, Floats b) {
+    return a > b ? a : b;
 }
 
 template <int n> struct Number {
@@ -100,7 +130,7 @@ Index strip_count(int height) {
 
 template <int terms>
 MMME_NOINLINE void weighted_terms(float* MMME_RESTRICT out, Index count, const float* const* at, const float* weights,
-                                bool add) {
+                                  bool add) {
     const float* MMME_RESTRICT a[terms];
     float w[terms];
     for (int t = 0; t < terms; ++t) a[t] = at[t], w[t] = weights[t];
@@ -459,15 +489,18 @@ BandMemory band_memory(int width, const Window& window) {
 struct SystemsRow {
     const Level& level;
     int y;
-    const float *prev, *next;         // coefficients: of the row, of the whole next frame
-    const float *u, *v, *weights;     // of the row
+    const float *prev, *next;     // coefficients: of the row, of the whole next frame
+    const float *u, *v, *weights; // of the row
     float* to;
 };
 
-// Where pixel i points along one axis. Beyond the limit it is further out than any frame reaches.
-MMME_INLINE float target(float i, float displacement) {
-    constexpr float limit = 65536.0f;
-    return i + (std::fabs(displacement) < limit ? displacement : limit);
+// Displacements that no frame reaches are cut, NaN too, so that they fit an integer.
+constexpr float limit = 65536.0f;
+MMME_INLINE float cut(float displacement) {
+    return std::fabs(displacement) < limit ? displacement : limit;
+}
+MMME_INLINE Floats cut_all(Floats displacement) {
+    return least(most(displacement, all(-limit)), all(limit));
 }
 
 // The first of the two taps each way, relative to the pixel: their range over a run of pixels.
@@ -481,8 +514,8 @@ Span span_of(const SystemsRow& row, int x, int groups) {
     const int count = groups * lanes, y = row.y;
     int left = 1 << 30, right = -left, top = left, bottom = right;
     for (int i = 0; i < count; ++i) {
-        const int dx = static_cast<int>(std::floor(target(static_cast<float>(x + i), u[i]))) - (x + i);
-        const int dy = static_cast<int>(std::floor(target(static_cast<float>(y), v[i]))) - y;
+        const int dx = static_cast<int>(std::floor(static_cast<float>(x + i) + cut(u[i]))) - (x + i);
+        const int dy = static_cast<int>(std::floor(static_cast<float>(y) + cut(v[i]))) - y;
         left = smaller(left, dx);
         right = larger(right, dx);
         top = smaller(top, dy);
@@ -517,52 +550,75 @@ MMME_INLINE void form_system(const SystemsRow& row, Index x, float within, float
     to[4 * stride + x] = xy * ry + xx * rx;
 }
 
-// For a run of pixels whose taps differ by at most a pixel each way and so are neighbours as they are: with 3 columns or
-// rows, each pixel gives weight 0 to the first or the last.
+// For a run of pixels whose taps differ by at most a pixel each way and so are neighbours as they are: with 3 columns
+// or rows, each pixel gives weight 0 to the first or the last.
 template <int columns, int rows>
-MMME_NOINLINE void form_near(const SystemsRow& to_row, const Span& span, int begin, int groups) {
-    const SystemsRow row = to_row;
-    const Level level = row.level;
+MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin, int groups) {
+    const Level& level = row.level;
     const int count = groups * lanes, left = begin + span.left, top = row.y + span.top;
     const Index stride = level.stride;
-    const int at = clamp(left, -count - 2, level.width); // a run far outside the frame is sampled anywhere
-    const auto line = [&](int j) {
-        return row.next + planes * stride * clamp(top + j, 0, level.height - 1) + at - begin;
-    };
-    const float* MMME_RESTRICT above = line(0);
-    const float* MMME_RESTRICT middle = line(1);
-    const float* MMME_RESTRICT below = line(2);
-    const float last = static_cast<float>(row.y), first = static_cast<float>(top);
-    MMME_IVDEP
-    for (int i = begin; i < begin + count; ++i) {
-        const float px = target(static_cast<float>(i), row.u[i]), py = target(last, row.v[i]);
-        const float within = inside(level, px, py);
-        const float x = px - static_cast<float>(i + span.left), y = py - first;
-        const float x0 = 1.0f - x, x2 = x - 1.0f, xm = 2.0f - x, y0 = 1.0f - y, y2 = y - 1.0f, ym = 2.0f - y;
-        const float wx0 = columns == 2 || x0 > 0.0f ? x0 : 0.0f, wx1 = columns == 2 || x < xm ? x : xm,
-                    wx2 = x2 > 0.0f ? x2 : 0.0f;
-        const float wy0 = (rows == 2 || y0 > 0.0f ? y0 : 0.0f) * within, wy1 = (rows == 2 || y < ym ? y : ym) * within,
-                    wy2 = (y2 > 0.0f ? y2 : 0.0f) * within;
-        const float w00 = wy0 * wx0, w01 = wy0 * wx1, w02 = wy0 * wx2, w10 = wy1 * wx0, w11 = wy1 * wx1,
-                    w12 = wy1 * wx2, w20 = wy2 * wx0, w21 = wy2 * wx1, w22 = wy2 * wx2;
+    const int column = clamp(left, -count - 2, level.width); // a run far outside the frame is sampled anywhere
+    const auto line = [&](int j) { return row.next + planes * stride * clamp(top + j, 0, level.height - 1) + column; };
+    const float* above = line(0);
+    const float* middle = line(1);
+    const float* below = line(2);
+    const float* a = row.prev + begin;
+    float* to = row.to + begin;
+    float numbers[wide];
+    for (int i = 0; i < wide; ++i) numbers[i] = static_cast<float>(begin + i);
+    Floats at = load(numbers);
+    const Floats zero = all(0.0f), one = all(1.0f), two = all(2.0f), half = all(0.5f),
+                 y = all(static_cast<float>(row.y));
+    const Floats right = all(static_cast<float>(level.width - 1)), bottom = all(static_cast<float>(level.height - 1));
+    const Floats first_x = all(static_cast<float>(span.left)), first_y = all(static_cast<float>(top));
+    for (int i = begin; i < begin + count; i += wide) {
+        const Floats u = load(row.u + i), v = load(row.v + i), px = at + cut_all(u), py = y + cut_all(v);
+        Floats within = px >= zero ? one : zero;
+        within = px < right ? within : zero;
+        within = py >= zero ? within : zero;
+        within = py < bottom ? within : zero;
+        const Floats dx = px - (at + first_x), dy = py - first_y;
+        const Floats x0 = columns == 2 ? one - dx : most(one - dx, zero), x1 = columns == 2 ? dx : least(dx, two - dx),
+                     x2 = most(dx - one, zero);
+        const Floats y0 = (rows == 2 ? one - dy : most(one - dy, zero)) * within,
+                     y1 = (rows == 2 ? dy : least(dy, two - dy)) * within, y2 = most(dy - one, zero) * within;
+        const Floats w00 = y0 * x0, w01 = y0 * x1, w02 = y0 * x2, w10 = y1 * x0, w11 = y1 * x1, w12 = y1 * x2,
+                     w20 = y2 * x0, w21 = y2 * x1, w22 = y2 * x2;
         const auto sampled = [&](Index c) {
-            float sum = mul_add(w01, above[c + i + 1], w00 * above[c + i]);
-            if (columns == 3) sum = mul_add(w02, above[c + i + 2], sum);
-            sum = mul_add(w11, middle[c + i + 1], mul_add(w10, middle[c + i], sum));
-            if (columns == 3) sum = mul_add(w12, middle[c + i + 2], sum);
-            if (rows == 3) sum = mul_add(w21, below[c + i + 1], mul_add(w20, below[c + i], sum));
-            if (rows == 3 && columns == 3) sum = mul_add(w22, below[c + i + 2], sum);
-            return sum;
+            Floats sum = w00 * load(above + c) + w01 * load(above + c + 1);
+            if (columns == 3) sum = w02 * load(above + c + 2) + sum;
+            sum = w10 * load(middle + c) + sum;
+            sum = w11 * load(middle + c + 1) + sum;
+            if (columns == 3) sum = w12 * load(middle + c + 2) + sum;
+            if (rows == 2) return sum;
+            sum = w20 * load(below + c) + sum;
+            sum = w21 * load(below + c + 1) + sum;
+            return columns == 3 ? w22 * load(below + c + 2) + sum : sum;
         };
-        form_system(row, i, within, sampled(0), sampled(stride), sampled(2 * stride), sampled(3 * stride),
-                    sampled(4 * stride));
+        const Floats w = load(row.weights + i), mean = (one - half * within) * w, half_w = half * w;
+        const Floats yy = (load(a + 2 * stride) + sampled(2 * stride)) * mean;
+        const Floats xx = (load(a + 3 * stride) + sampled(3 * stride)) * mean;
+        const Floats xy = (load(a + 4 * stride) + sampled(4 * stride)) * (half * mean);
+        const Floats ry = (load(a) - sampled(0)) * half_w + (yy * v + xy * u);
+        const Floats rx = (load(a + stride) - sampled(stride)) * half_w + (xy * v + xx * u);
+        store(to, yy * yy + xy * xy);
+        store(to + stride, (yy + xx) * xy);
+        store(to + 2 * stride, xx * xx + xy * xy);
+        store(to + 3 * stride, yy * ry + xy * rx);
+        store(to + 4 * stride, xy * ry + xx * rx);
+        at = at + all(static_cast<float>(wide));
+        above += wide;
+        middle += wide;
+        below += wide;
+        a += wide;
+        to += wide;
     }
 }
 
 void form_far(const SystemsRow& row, int begin) {
     const Index stride = row.level.stride, next = planes * stride;
     for (int i = begin; i < begin + lanes; ++i) {
-        const float px = target(static_cast<float>(i), row.u[i]), py = target(static_cast<float>(row.y), row.v[i]);
+        const float px = static_cast<float>(i) + cut(row.u[i]), py = static_cast<float>(row.y) + cut(row.v[i]);
         const float within = inside(row.level, px, py), left = std::floor(px), top = std::floor(py);
         const float* from = row.next + (within > 0 ? static_cast<Index>(top) * next + static_cast<Index>(left) : 0);
         const float x1 = px - left, x0 = 1.0f - x1, y = py - top, y0 = (1.0f - y) * within, y1 = y * within;
@@ -656,7 +712,8 @@ void solve_row(const float* sums, float bias, Index pitch, int width, float* to_
     float* MMME_RESTRICT v = to_v;
     MMME_IVDEP
     for (int x = 0; x < width; ++x) {
-        const float g11 = a[x], g12 = a[pitch + x], g22 = a[2 * pitch + x], h1 = a[3 * pitch + x], h2 = a[4 * pitch + x];
+        const float g11 = a[x], g12 = a[pitch + x], g22 = a[2 * pitch + x], h1 = a[3 * pitch + x],
+                    h2 = a[4 * pitch + x];
         const float inverse = 1.0f / (g11 * g22 - g12 * g12 + bias);
         u[x] = (g11 * h2 - g12 * h1) * inverse;
         v[x] = (g22 * h1 - g12 * h2) * inverse;
