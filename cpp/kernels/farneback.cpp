@@ -20,12 +20,12 @@
 namespace mmme::MMME_ISA {
 namespace {
 
-constexpr int lanes = 16;    // pixels that are sampled together; rows are padded to a multiple of it
-constexpr int chunk = 128;   // pixels of a row that go through sampling at a time, to stay in the first cache
-constexpr int strip = 32;    // rows that one thread takes at least
-constexpr int margin = 32;   // floats before and after a level's coefficients: what a group of taps may touch outside
-constexpr int smallest = 32; // no level is narrower or lower
-constexpr int planes = 5;    // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
+constexpr int lanes = 16;             // pixels that are sampled together; rows are padded to a multiple of it
+constexpr int chunk = 64;             // pixels of a row whose taps are looked for together
+constexpr int strip = 32;             // rows that one thread takes at least
+constexpr int margin = chunk + lanes; // floats before and after a level's coefficients: what taps may touch outside
+constexpr int smallest = 32;          // no level is narrower or lower
+constexpr int planes = 5; // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
 constexpr int max_poly_n = 31;
 constexpr int border = 5; // pixels along the edge whose systems count less
 constexpr float border_weights[border] = {0.14f, 0.14f, 0.4472f, 0.4472f, 0.4472f};
@@ -52,6 +52,36 @@ MMME_INLINE float mul_add(float a, float b, float c) {
 #else
     return a * b + c;
 #endif
+}
+
+// As many floats as one register holds, so that a long loop body keeps to a few addresses; a plain float elsewhere.
+#if defined(__GNUC__) && defined(__AVX512F__)
+typedef float Floats __attribute__((vector_size(64)));
+#elif defined(__GNUC__) && defined(__AVX__)
+typedef float Floats __attribute__((vector_size(32)));
+#elif defined(__GNUC__)
+typedef float Floats __attribute__((vector_size(16)));
+#else
+using Floats = float;
+#endif
+constexpr int wide = sizeof(Floats) / sizeof(float);
+
+MMME_INLINE Floats load(const float* from) {
+    Floats value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+MMME_INLINE void store(float* to, Floats value) {
+    std::memcpy(to, &value, sizeof value);
+}
+MMME_INLINE Floats all(float value) {
+    return value - Floats{};
+}
+MMME_INLINE Floats least(Floats a, Floats b) {
+    return a < b ? a : b;
+}
+MMME_INLINE Floats most(Floats a, Floats b) {
+    return a > b ? a : b;
 }
 
 template <int n> struct Number {
@@ -99,8 +129,8 @@ Index strip_count(int height) {
 }
 
 template <int terms>
-MMME_INLINE void weighted_terms(float* MMME_RESTRICT out, Index count, const float* const* at, const float* weights,
-                                bool add) {
+MMME_NOINLINE void weighted_terms(float* MMME_RESTRICT out, Index count, const float* const* at, const float* weights,
+                                  bool add) {
     const float* MMME_RESTRICT a[terms];
     float w[terms];
     for (int t = 0; t < terms; ++t) a[t] = at[t], w[t] = weights[t];
@@ -442,148 +472,178 @@ Window window_of(const Farneback& p) {
     return {radius, length, step, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(1e-3 * area * area)};
 }
 
-// What a band of rows needs: a ring of rows of window sums and their running sum, a row of systems, one of partial
-// sums, one of weights, two of flow.
+// What a band of rows needs: a ring of rows of systems and their running sum; two rows of sums down the columns, one of
+// partial sums along the row; one row of weights, two of flow.
 struct BandMemory {
-    Index pitch, sums, systems, partial, rows;
-    Index total(const Window& window) const { return (window.length + 2) * sums + systems + partial + rows; }
+    Index pitch, systems, sums, partial, rows;
+    Index total(const Window& window) const { return (window.length + 2) * systems + 2 * sums + partial + rows; }
 };
 
 BandMemory band_memory(int width, const Window& window) {
-    const Index pitch = window.pitch(width), sums = planes * pitch, over = padded(window.length);
-    return {pitch, sums, window.lead() + sums + 2 * over, sums + over, 3 * padded(width)};
+    const Index pitch = window.pitch(width), stride = padded(width), over = padded(window.length);
+    const Index sums = window.lead() + planes * pitch + 2 * over;
+    return {pitch, planes * stride, sums, sums, 3 * stride};
 }
 
-// Where the flow of a chunk of a row points: the first of two taps relative to the pixel, what part of the way to the
-// second, and whether both are inside the frame (1 or 0). Then for each group of pixels which taps it needs: those of
-// the first of them relative to the pixels, and `kind`, or that they are scattered. Last, the coefficients found there.
-struct Places {
-    float dx[chunk], dy[chunk], part_x[chunk], part_y[chunk], inside[chunk];
-    float first_x[chunk / lanes], first_y[chunk / lanes], kind[chunk / lanes];
-    float found[planes][chunk];
+// A row of the frame before, whose systems are wanted, and where they go.
+struct SystemsRow {
+    const Level& level;
+    int y;
+    const float *prev, *next;     // coefficients: of the row, of the whole next frame
+    const float *u, *v, *weights; // of the row
+    float* to;
 };
-constexpr float three_columns = 1, three_rows = 2, scattered = 4; // a sum of these; without, two of each
 
-void locate(const float* to_u, const float* to_v, const Level& level, int column, int count, int y, Places& places) {
-    constexpr float limit = 65536.0f; // pixels; further than any frame
-    const auto within = [](float d) { return std::fabs(d) < limit ? d : limit; };
-    const float row = static_cast<float>(y), right = static_cast<float>(level.width - 1),
-                bottom = static_cast<float>(level.height - 1);
-    const float* MMME_RESTRICT u = to_u;
-    const float* MMME_RESTRICT v = to_v;
-    float* MMME_RESTRICT dx = places.dx;
-    float* MMME_RESTRICT dy = places.dy;
-    float* MMME_RESTRICT part_x = places.part_x;
-    float* MMME_RESTRICT part_y = places.part_y;
-    float* MMME_RESTRICT inside = places.inside;
-    MMME_IVDEP
-    for (int x = 0; x < count; ++x) {
-        const float at = static_cast<float>(column + x), px = at + within(u[x]), py = row + within(v[x]);
-        const float fx = std::floor(px), fy = std::floor(py);
-        part_x[x] = px - fx;
-        part_y[x] = py - fy;
-        dx[x] = fx - at;
-        dy[x] = fy - row;
-        inside[x] = ((fx >= 0.0f) & (fx < right) & (fy >= 0.0f) & (fy < bottom)) ? 1.0f : 0.0f;
-    }
-    // Compared with a group's first pixel, is a tap less far, farther, or more than a pixel away?
-    enum { less_x = 1, more_x = 2, less_y = 4, more_y = 8, away = 16 };
-    for (int group = 0; group < count / lanes; ++group) {
-        const float* MMME_RESTRICT gx = dx + group * lanes;
-        const float* MMME_RESTRICT gy = dy + group * lanes;
-        const float base_x = gx[0], base_y = gy[0];
-        int seen = 0;
-        MMME_IVDEP
-        for (int i = 0; i < lanes; ++i) {
-            const float tx = gx[i] - base_x, ty = gy[i] - base_y;
-            seen |= (tx < 0 ? less_x : 0) | (tx > 0 ? more_x : 0) | (ty < 0 ? less_y : 0) | (ty > 0 ? more_y : 0);
-            seen |= tx * tx + ty * ty > 2.0f ? away : 0;
-        }
-        places.kind[group] = static_cast<float>(seen);
-    }
-    for (int group = 0; group < count / lanes; ++group) {
-        const int seen = static_cast<int>(places.kind[group]);
-        const bool lx = seen & less_x, mx = seen & more_x, ly = seen & less_y, my = seen & more_y;
-        places.first_x[group] = dx[group * lanes] - (lx ? 1.0f : 0.0f);
-        places.first_y[group] = dy[group * lanes] - (ly ? 1.0f : 0.0f);
-        const bool apart = (seen & away) | (lx & mx) | (ly & my);
-        places.kind[group] = apart ? scattered : (lx || mx ? three_columns : 0.0f) + (ly || my ? three_rows : 0.0f);
-    }
+// Displacements that no frame reaches are cut, NaN too, so that they fit an integer.
+constexpr float limit = 65536.0f;
+MMME_INLINE float cut(float displacement) {
+    return std::fabs(displacement) < limit ? displacement : limit;
+}
+MMME_INLINE Floats cut_all(Floats displacement) {
+    return least(most(displacement, all(-limit)), all(limit));
 }
 
-// The next frame's polynomials where the flow points, 0 outside, for a run of pixels whose taps are neighbours as they
-// are. Taps with weight 0 add nothing: the result of a pixel does not depend on the kind of its group.
-template <int columns, int rows>
-MMME_NOINLINE void sample_near(const float* MMME_RESTRICT from, const float* MMME_RESTRICT middle,
-                               const float* MMME_RESTRICT bottom, Index stride, Places& places, int x, int count) {
-    float* MMME_RESTRICT to = places.found[0] + x;
-    const float* MMME_RESTRICT dx = places.dx + x;
-    const float* MMME_RESTRICT dy = places.dy + x;
-    const float* MMME_RESTRICT part_x = places.part_x + x;
-    const float* MMME_RESTRICT part_y = places.part_y + x;
-    const float* MMME_RESTRICT in = places.inside + x;
-    const float first_x = places.first_x[x / lanes], first_y = places.first_y[x / lanes];
-    MMME_IVDEP
+// The first of the two taps each way, relative to the pixel: their range over a run of pixels.
+struct Span {
+    int left, right, top, bottom;
+};
+
+Span span_of(const SystemsRow& row, int x, int groups) {
+    const float* MMME_RESTRICT u = row.u + x;
+    const float* MMME_RESTRICT v = row.v + x;
+    const int count = groups * lanes, y = row.y;
+    int left = 1 << 30, right = -left, top = left, bottom = right;
     for (int i = 0; i < count; ++i) {
-        const float f = part_x[i], g = 1.0f - f, fy = part_y[i], gy = 1.0f - fy;
-        const bool next = columns == 3 && dx[i] > first_x, below = rows == 3 && dy[i] > first_y;
-        const float w0 = next ? 0.0f : g, w1 = next ? g : f, w2 = next ? f : 0.0f;
-        const float v0 = below ? 0.0f : gy, v1 = below ? gy : fy, v2 = below ? fy : 0.0f;
-        const float inside = in[i];
-        const auto plane = [&](Index c) {
-            const auto along = [&](const float* MMME_RESTRICT r) {
-                const float two = mul_add(w1, r[c + i + 1], w0 * r[c + i]);
-                return columns == 3 ? mul_add(w2, r[c + i + 2], two) : two;
-            };
-            const float two = mul_add(v1, along(middle), v0 * along(from));
-            return (rows == 3 ? mul_add(v2, along(bottom), two) : two) * inside;
+        const int dx = static_cast<int>(std::floor(static_cast<float>(x + i) + cut(u[i]))) - (x + i);
+        const int dy = static_cast<int>(std::floor(static_cast<float>(y) + cut(v[i]))) - y;
+        left = smaller(left, dx);
+        right = larger(right, dx);
+        top = smaller(top, dy);
+        bottom = larger(bottom, dy);
+    }
+    return {left, right, top, bottom};
+}
+
+// Is the point one between pixels of the frame? 1 or 0.
+MMME_INLINE float inside(const Level& level, float x, float y) {
+    const float right = static_cast<float>(level.width - 1), bottom = static_cast<float>(level.height - 1);
+    return ((x >= 0.0f) & (x < right) & (y >= 0.0f) & (y < bottom)) ? 1.0f : 0.0f;
+}
+
+// The system of pixel x: products of the mean quadratic part and of the difference of the linear parts. b: the next
+// frame's polynomial where the pixel points, 0 unless that is inside.
+MMME_INLINE void form_system(const SystemsRow& row, Index x, float within, float by, float bx, float byy, float bxx,
+                             float bxy) {
+    const Index stride = row.level.stride;
+    const float* MMME_RESTRICT a = row.prev;
+    float* MMME_RESTRICT to = row.to;
+    const float w = row.weights[x], half = 0.5f * w, mean = (1.0f - 0.5f * within) * w, u = row.u[x], v = row.v[x];
+    const float yy = (a[2 * stride + x] + byy) * mean;
+    const float xx = (a[3 * stride + x] + bxx) * mean;
+    const float xy = (a[4 * stride + x] + bxy) * (0.5f * mean);
+    const float ry = (a[x] - by) * half + (yy * v + xy * u);
+    const float rx = (a[stride + x] - bx) * half + (xy * v + xx * u);
+    to[x] = yy * yy + xy * xy;
+    to[stride + x] = (yy + xx) * xy;
+    to[2 * stride + x] = xx * xx + xy * xy;
+    to[3 * stride + x] = yy * ry + xy * rx;
+    to[4 * stride + x] = xy * ry + xx * rx;
+}
+
+// For a run of pixels whose taps differ by at most a pixel each way and so are neighbours as they are: with 3 columns
+// or rows, each pixel gives weight 0 to the first or the last.
+template <int columns, int rows>
+MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin, int groups) {
+    const Level& level = row.level;
+    const int count = groups * lanes, left = begin + span.left, top = row.y + span.top;
+    const Index stride = level.stride;
+    const int column = clamp(left, -count - 2, level.width); // a run far outside the frame is sampled anywhere
+    const auto line = [&](int j) { return row.next + planes * stride * clamp(top + j, 0, level.height - 1) + column; };
+    const float* above = line(0);
+    const float* middle = line(1);
+    const float* below = line(2);
+    const float* a = row.prev + begin;
+    float* to = row.to + begin;
+    float numbers[wide];
+    for (int i = 0; i < wide; ++i) numbers[i] = static_cast<float>(begin + i);
+    Floats at = load(numbers);
+    const Floats zero = all(0.0f), one = all(1.0f), two = all(2.0f), half = all(0.5f),
+                 y = all(static_cast<float>(row.y));
+    const Floats right = all(static_cast<float>(level.width - 1)), bottom = all(static_cast<float>(level.height - 1));
+    const Floats first_x = all(static_cast<float>(span.left)), first_y = all(static_cast<float>(top));
+    for (int i = begin; i < begin + count; i += wide) {
+        const Floats u = load(row.u + i), v = load(row.v + i), px = at + cut_all(u), py = y + cut_all(v);
+        Floats within = px >= zero ? one : zero;
+        within = px < right ? within : zero;
+        within = py >= zero ? within : zero;
+        within = py < bottom ? within : zero;
+        const Floats dx = px - (at + first_x), dy = py - first_y;
+        const Floats x0 = columns == 2 ? one - dx : most(one - dx, zero), x1 = columns == 2 ? dx : least(dx, two - dx),
+                     x2 = most(dx - one, zero);
+        const Floats y0 = (rows == 2 ? one - dy : most(one - dy, zero)) * within,
+                     y1 = (rows == 2 ? dy : least(dy, two - dy)) * within, y2 = most(dy - one, zero) * within;
+        const Floats w00 = y0 * x0, w01 = y0 * x1, w02 = y0 * x2, w10 = y1 * x0, w11 = y1 * x1, w12 = y1 * x2,
+                     w20 = y2 * x0, w21 = y2 * x1, w22 = y2 * x2;
+        const auto sampled = [&](Index c) {
+            Floats sum = w00 * load(above + c) + w01 * load(above + c + 1);
+            if (columns == 3) sum = w02 * load(above + c + 2) + sum;
+            sum = w10 * load(middle + c) + sum;
+            sum = w11 * load(middle + c + 1) + sum;
+            if (columns == 3) sum = w12 * load(middle + c + 2) + sum;
+            if (rows == 2) return sum;
+            sum = w20 * load(below + c) + sum;
+            sum = w21 * load(below + c + 1) + sum;
+            return columns == 3 ? w22 * load(below + c + 2) + sum : sum;
         };
-        to[i] = plane(0);
-        to[chunk + i] = plane(stride);
-        to[2 * chunk + i] = plane(2 * stride);
-        to[3 * chunk + i] = plane(3 * stride);
-        to[4 * chunk + i] = plane(4 * stride);
+        const Floats w = load(row.weights + i), mean = (one - half * within) * w, half_w = half * w;
+        const Floats yy = (load(a + 2 * stride) + sampled(2 * stride)) * mean;
+        const Floats xx = (load(a + 3 * stride) + sampled(3 * stride)) * mean;
+        const Floats xy = (load(a + 4 * stride) + sampled(4 * stride)) * (half * mean);
+        const Floats ry = (load(a) - sampled(0)) * half_w + (yy * v + xy * u);
+        const Floats rx = (load(a + stride) - sampled(stride)) * half_w + (xy * v + xx * u);
+        store(to, yy * yy + xy * xy);
+        store(to + stride, (yy + xx) * xy);
+        store(to + 2 * stride, xx * xx + xy * xy);
+        store(to + 3 * stride, yy * ry + xy * rx);
+        store(to + 4 * stride, xy * ry + xx * rx);
+        at = at + all(static_cast<float>(wide));
+        above += wide;
+        middle += wide;
+        below += wide;
+        a += wide;
+        to += wide;
     }
 }
 
-void sample_far(const float* from, const Level& level, int column, int x, int y, Places& places) {
-    const Index stride = level.stride, next = planes * stride;
-    for (int i = x; i < x + lanes; ++i) {
-        const bool inside = places.inside[i] > 0;
-        const Index dx = static_cast<Index>(places.dx[i]), dy = static_cast<Index>(places.dy[i]);
-        const float* p = from + (inside ? (y + dy) * next + column + i + dx : 0);
-        const float f = places.part_x[i], g = 1.0f - f, fy = places.part_y[i], gy = 1.0f - fy;
-        for (int c = 0; c < planes; ++c, p += stride) {
-            const float top = mul_add(f, p[1], g * p[0]), bottom = mul_add(f, p[next + 1], g * p[next]);
-            places.found[c][i] = inside ? mul_add(fy, bottom, gy * top) : 0.0f;
-        }
+void form_far(const SystemsRow& row, int begin) {
+    const Index stride = row.level.stride, next = planes * stride;
+    for (int i = begin; i < begin + lanes; ++i) {
+        const float px = static_cast<float>(i) + cut(row.u[i]), py = static_cast<float>(row.y) + cut(row.v[i]);
+        const float within = inside(row.level, px, py), left = std::floor(px), top = std::floor(py);
+        const float* from = row.next + (within > 0 ? static_cast<Index>(top) * next + static_cast<Index>(left) : 0);
+        const float x1 = px - left, x0 = 1.0f - x1, y = py - top, y0 = (1.0f - y) * within, y1 = y * within;
+        const auto sampled = [&](Index c) {
+            const float top_sum = mul_add(y0 * x1, from[c + 1], y0 * x0 * from[c]);
+            return mul_add(y1 * x1, from[c + next + 1], mul_add(y1 * x0, from[c + next], top_sum));
+        };
+        form_system(row, i, within, sampled(0), sampled(stride), sampled(2 * stride), sampled(3 * stride),
+                    sampled(4 * stride));
     }
 }
 
-void sample(const float* coefficients, const Level& level, int column, int count, int y, Places& places) {
-    const int groups = count / lanes;
-    for (int begin = 0, end; begin < groups; begin = end) {
-        const float first_x = places.first_x[begin], first_y = places.first_y[begin], kind = places.kind[begin];
-        const int x = begin * lanes;
-        end = begin + 1;
-        if (kind == scattered) {
-            sample_far(coefficients, level, column, x, y, places);
-            continue;
-        }
-        // A group far outside is sampled anywhere, by itself: no run of taps leaves the frame by more than a group.
-        const int shift = column + static_cast<int>(first_x), at = clamp(x + shift, -lanes - 2, level.width);
-        while (end < groups && at == x + shift && end * lanes + shift <= level.width && places.kind[end] == kind &&
-               places.first_x[end] == first_x && places.first_y[end] == first_y)
-            ++end;
-        const auto row = [&](int i) {
-            const int at_y = clamp(y + static_cast<int>(first_y) + i, 0, level.height - 1);
-            return coefficients + planes * level.stride * at_y + at;
-        };
-        const auto near = kind == three_columns ? sample_near<3, 2>
-                          : kind == three_rows  ? sample_near<2, 3>
-                          : kind == 0           ? sample_near<2, 2>
-                                                : sample_near<3, 3>;
-        near(row(0), row(1), row(2), level.stride, places, x, (end - begin) * lanes);
+// Systems of the groups of pixels from x onwards; a run whose taps are too far apart is halved.
+void form_systems(const SystemsRow& row, int x, int groups) {
+    const Span span = span_of(row, x, groups);
+    const int across = span.right - span.left, down = span.bottom - span.top;
+    if (across <= 1 && down <= 1) {
+        const auto form = across > 0 ? (down > 0 ? form_near<3, 3> : form_near<3, 2>)
+                                     : (down > 0 ? form_near<2, 3> : form_near<2, 2>);
+        form(row, span, x, groups);
+    } else if (groups > 1) {
+        form_systems(row, x, groups / 2);
+        form_systems(row, x + groups / 2 * lanes, groups - groups / 2);
+    } else {
+        form_far(row, x);
     }
 }
 
@@ -598,45 +658,31 @@ void edge_weights(const Level& level, int y, float* to) {
     const bool edge_row = edge(y, level.height);
     const float row = weight(y, level.height);
     fill(to, level.width, edge_row ? row : 1.0f);
+    fill(to + level.width, level.stride - level.width, 0.0f);
     const auto put = [&](int x) { to[x] = edge_row || edge(x, level.width) ? weight(x, level.width) * row : 1.0f; };
     for (int x = 0; x < smaller(border, level.width); ++x) put(x);
     for (int x = larger(level.width - border, 0); x < level.width; ++x) put(x);
 }
 
-// The systems of a chunk of a row: products of the mean quadratic part and of the difference of the linear parts.
-void form_systems(const float* prev, const Places& places, const float* to_weights, const float* to_u,
-                  const float* to_v, Index stride, Index pitch, int count, float* to) {
-    const float* MMME_RESTRICT a = prev;
-    const float* MMME_RESTRICT b = places.found[0];
-    const float* MMME_RESTRICT inside = places.inside;
-    const float* MMME_RESTRICT weights = to_weights;
-    const float* MMME_RESTRICT u = to_u;
-    const float* MMME_RESTRICT v = to_v;
-    float* MMME_RESTRICT g11 = to;
-    float* MMME_RESTRICT g12 = to + pitch;
-    float* MMME_RESTRICT g22 = to + 2 * pitch;
-    float* MMME_RESTRICT h1 = to + 3 * pitch;
-    float* MMME_RESTRICT h2 = to + 4 * pitch;
-    MMME_IVDEP
-    for (int x = 0; x < count; ++x) {
-        const float w = weights[x], half = 0.5f * w, mean = (1.0f - 0.5f * inside[x]) * w;
-        const float yy = (a[2 * stride + x] + b[2 * chunk + x]) * mean;
-        const float xx = (a[3 * stride + x] + b[3 * chunk + x]) * mean;
-        const float xy = (a[4 * stride + x] + b[4 * chunk + x]) * (0.5f * mean);
-        const float ry = (a[x] - b[x]) * half + (yy * v[x] + xy * u[x]);
-        const float rx = (a[stride + x] - b[chunk + x]) * half + (xy * v[x] + xx * u[x]);
-        g11[x] = yy * yy + xy * xy;
-        g12[x] = (yy + xx) * xy;
-        g22[x] = xx * xx + xy * xy;
-        h1[x] = yy * ry + xy * rx;
-        h2[x] = xy * ry + xx * rx;
+// The window's sums down the columns are `rest` plus `running`, to which a row is added first.
+void sum_columns(const float* to_rest, const float* to_row, float* to_running, Index stride, Index pitch, float* sums) {
+    for (int c = 0; c < planes; ++c) {
+        const float* MMME_RESTRICT rest = to_rest + c * stride;
+        const float* MMME_RESTRICT row = to_row + c * stride;
+        float* MMME_RESTRICT running = to_running + c * stride;
+        float* MMME_RESTRICT to = sums + c * pitch;
+        MMME_IVDEP
+        for (Index x = 0; x < stride; ++x) {
+            const float sum = running[x] + row[x];
+            running[x] = sum;
+            to[x] = rest[x] + sum;
+        }
     }
 }
 
 // The window's sums along a row of all five planes at once; what runs over a plane's end lands in the padding.
-void window_row(float* systems, const Window& window, const float* kernel, int width, const BandMemory& sizes,
-                float* partial, float* out) {
-    float* row = systems + window.lead();
+void sum_row(float* row, const Window& window, const float* kernel, int width, const BandMemory& sizes, float* partial,
+             float* out) {
     // Around each plane its first and last value go on, over half of the gap to the next plane.
     const Index gap = sizes.pitch - width;
     for (int c = 0; c <= planes; ++c) {
@@ -646,38 +692,28 @@ void window_row(float* systems, const Window& window, const float* kernel, int w
         for (Index i = 0; i < gap; ++i) between[i] = i < window.radius ? before : after;
     }
     const float* from = row - window.radius;
+    const Index count = planes * sizes.pitch;
     const auto next = [&](int t) { return from + t; };
     if (window.gaussian || window.step == 1) {
-        weighted_sum(out, sizes.sums, window.length, kernel, next);
+        weighted_sum(out, count, window.length, kernel, next);
         if (window.first)
-            for (Index i = 0; i < sizes.sums; ++i) out[i] += from[i / sizes.pitch * sizes.pitch];
+            for (Index i = 0; i < count; ++i) out[i] += from[i / sizes.pitch * sizes.pitch];
         return;
     }
     const int steps = window.length / window.step, rest = steps * window.step;
-    weighted_sum(partial, sizes.sums + window.length, window.step, kernel, next);
-    weighted_sum(out, sizes.sums, steps, kernel, [&](int t) { return partial + t * window.step; });
-    weighted_sum(out, sizes.sums, window.length - rest, kernel, [&](int t) { return from + rest + t; }, true);
+    weighted_sum(partial, count + window.length, window.step, kernel, next);
+    weighted_sum(out, count, steps, kernel, [&](int t) { return partial + t * window.step; });
+    weighted_sum(out, count, window.length - rest, kernel, [&](int t) { return from + rest + t; }, true);
 }
 
-// The flow of one row. Its sums are `rest` plus `running`, to which `sums` are added first.
-void solve_row(const float* rest, const float* sums, float* running, float bias, Index pitch, int width, float* to_u,
-               float* to_v) {
-    const float* MMME_RESTRICT a = rest;
-    const float* MMME_RESTRICT b = sums;
-    float* MMME_RESTRICT r = running;
+void solve_row(const float* sums, float bias, Index pitch, int width, float* to_u, float* to_v) {
+    const float* MMME_RESTRICT a = sums;
     float* MMME_RESTRICT u = to_u;
     float* MMME_RESTRICT v = to_v;
     MMME_IVDEP
     for (int x = 0; x < width; ++x) {
-        const float r0 = r[x] + b[x], r1 = r[pitch + x] + b[pitch + x], r2 = r[2 * pitch + x] + b[2 * pitch + x];
-        const float r3 = r[3 * pitch + x] + b[3 * pitch + x], r4 = r[4 * pitch + x] + b[4 * pitch + x];
-        r[x] = r0;
-        r[pitch + x] = r1;
-        r[2 * pitch + x] = r2;
-        r[3 * pitch + x] = r3;
-        r[4 * pitch + x] = r4;
-        const float g11 = a[x] + r0, g12 = a[pitch + x] + r1, g22 = a[2 * pitch + x] + r2;
-        const float h1 = a[3 * pitch + x] + r3, h2 = a[4 * pitch + x] + r4;
+        const float g11 = a[x], g12 = a[pitch + x], g22 = a[2 * pitch + x], h1 = a[3 * pitch + x],
+                    h2 = a[4 * pitch + x];
         const float inverse = 1.0f / (g11 * g22 - g12 * g12 + bias);
         u[x] = (g11 * h2 - g12 * h1) * inverse;
         v[x] = (g22 * h1 - g12 * h2) * inverse;
@@ -708,88 +744,95 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
     const Index stride = level.stride;
     const BandMemory sizes = band_memory(level.width, window);
     float* ring = memory; // and one row more, all 0: what is left of a block after its last row
-    float* running = ring + (window.length + 1) * sizes.sums;
-    float* systems = running + sizes.sums;
-    float* partial = systems + sizes.systems;
+    float* running = ring + (window.length + 1) * sizes.systems;
+    float* columns = running + sizes.systems + window.lead();
+    float* sums = columns + sizes.sums;
+    float* partial = sums + sizes.sums - window.lead();
     float* weights = partial + sizes.partial;
     float* solved = weights + stride;
-    alignas(64) Places places;
-    const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.sums; };
-    const float* none = slot(window.length);
+    const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.systems; };
     bool weighted = false; // as the rows away from the edge are
     const auto plain = [&](int row) { return row >= border && row < level.height - border; };
-    const auto sum_row = [&](int row, float* sums) {
-        const float* u = it.from + 2 * stride * row;
-        if (!weighted || !plain(row)) edge_weights(level, row, weights);
-        weighted = plain(row);
-        for (int x = 0; x < level.width; x += chunk) {
-            const int count = static_cast<int>(padded(smaller(level.width - x, chunk)));
-            locate(u + x, u + stride + x, level, x, count, row, places);
-            sample(it.next, level, x, count, row, places);
-            form_systems(it.prev + planes * stride * row + x, places, weights + x, u + x, u + stride + x, stride,
-                         sizes.pitch, smaller(level.width - x, chunk), systems + window.lead() + x);
-        }
-        window_row(systems, window, it.kernel, level.width, sizes, partial, sums);
+    const auto form_row = [&](int y, float* to) {
+        const float* u = it.from + 2 * stride * y;
+        if (!weighted || !plain(y)) edge_weights(level, y, weights);
+        weighted = plain(y);
+        const SystemsRow row{level, y, it.prev + planes * stride * y, it.next, u, u + stride, weights, to};
+        const int groups = static_cast<int>(stride / lanes), most = chunk / lanes;
+        for (int g = 0; g < groups; g += most) form_systems(row, g * lanes, smaller(groups - g, most));
     };
-    fill(systems, sizes.systems, 0.0f);
+    fill(columns - window.lead(), sizes.sums, 0.0f);
     if (window.first)
-        sum_row(0, slot(1));
+        form_row(0, slot(1));
     else
-        fill(slot(window.length), sizes.sums, 0.0f);
+        fill(slot(window.length), sizes.systems, 0.0f);
     int last = -1;
     for (int r = begin - window.radius; r < end + window.radius; ++r) {
         const int row = clamp(r, 0, level.height - 1), place = (r + window.radius) % window.length;
-        float* sums = slot(place);
+        float* systems = slot(place);
         if (row == last)
-            std::memcpy(sums, slot(place > 0 ? place - 1 : window.length - 1), sizes.sums * sizeof(float));
+            std::memcpy(systems, slot(place > 0 ? place - 1 : window.length - 1), sizes.systems * sizeof(float));
         else
-            sum_row(row, sums);
+            form_row(row, systems);
         last = row;
         const bool solves = r >= begin + window.radius;
-        if (window.gaussian && solves)
-            weighted_sum(running, sizes.sums, window.length, it.kernel,
-                         [&](int t) { return slot((place + 1 + t) % window.length); });
-        if (!window.gaussian && place == 0) fill(running, sizes.sums, 0.0f);
-        if (solves) {
-            const int y = r - window.radius;
-            float* u = it.result ? solved : it.to + 2 * stride * y;
-            float* v = u + stride;
-            if (window.gaussian)
-                solve_row(none, none, running, window.bias, sizes.pitch, level.width, u, v);
+        if (!window.gaussian) {
+            if (place == 0) fill(running, sizes.systems, 0.0f);
+            if (solves)
+                sum_columns(slot(place + 1), systems, running, stride, sizes.pitch, columns);
             else
-                solve_row(slot(place + 1), sums, running, window.bias, sizes.pitch, level.width, u, v);
-            if (it.result) {
-                float* MMME_RESTRICT out = it.result + static_cast<Index>(2) * level.width * y;
-                for (int x = 0; x < level.width; ++x) {
-                    out[2 * x] = u[x];
-                    out[2 * x + 1] = v[x];
-                }
-            }
-        } else if (!window.gaussian) {
-            add(running, sums, sizes.sums);
+                add(running, systems, sizes.systems);
+            if (place == window.length - 1)
+                for (int i = window.length - 2; i > 0; --i) add(slot(i), slot(i + 1), sizes.systems);
+        } else if (solves) {
+            for (int c = 0; c < planes; ++c)
+                weighted_sum(columns + c * sizes.pitch, stride, window.length, it.kernel,
+                             [&](int t) { return slot((place + 1 + t) % window.length) + c * stride; });
         }
-        if (!window.gaussian && place == window.length - 1)
-            for (int i = window.length - 2; i > 0; --i) add(slot(i), slot(i + 1), sizes.sums);
+        if (!solves) continue;
+        const int y = r - window.radius;
+        float* u = it.result ? solved : it.to + 2 * stride * y;
+        float* v = u + stride;
+        sum_row(columns, window, it.kernel, level.width, sizes, partial, sums);
+        solve_row(sums, window.bias, sizes.pitch, level.width, u, v);
+        if (it.result) {
+            float* MMME_RESTRICT out = it.result + static_cast<Index>(2) * level.width * y;
+            for (int x = 0; x < level.width; ++x) {
+                out[2 * x] = u[x];
+                out[2 * x + 1] = v[x];
+            }
+        }
     }
 }
 
 // The flow of the level below (coarser), magnified.
 void enlarge(const float* from, const Level& coarse, float* to, const Level& level, float factor, int begin, int end,
              float* memory) {
+    const int n = coarse.width;
+    const bool twice = level.width == 2 * n; // the taps are 1/4 and 3/4
     float* at = memory;
     float* part = at + level.stride;
-    float* mixed = part + level.stride;
-    tap_table(coarse.width, level.width, at, part);
+    float* mixed = part + level.stride + lanes;
+    if (!twice) tap_table(n, level.width, at, part);
     for (int y = begin; y < end; ++y) {
         const Tap row = tap(y, coarse.height, level.height);
         for (int c = 0; c < 2; ++c) {
             const float* MMME_RESTRICT a = from + (2 * row.at + c) * coarse.stride;
             const float* MMME_RESTRICT b = from + (2 * smaller(row.at + 1, coarse.height - 1) + c) * coarse.stride;
+            float* MMME_RESTRICT m = mixed;
             float* MMME_RESTRICT out = to + (static_cast<Index>(2) * y + c) * level.stride;
             MMME_IVDEP
-            for (int x = 0; x < coarse.width; ++x) mixed[x] = (a[x] + row.part * (b[x] - a[x])) * factor;
-            mixed[coarse.width] = mixed[coarse.width - 1];
-            interpolate(mixed, at, part, level.width, out);
+            for (int x = 0; x < n; ++x) m[x] = (a[x] + row.part * (b[x] - a[x])) * factor;
+            extend(mixed, n, 1, 1);
+            if (twice) {
+                MMME_IVDEP
+                for (int x = 0; x < n; ++x) {
+                    out[2 * x] = m[x - 1] + 0.75f * (m[x] - m[x - 1]);
+                    out[2 * x + 1] = m[x] + 0.25f * (m[x + 1] - m[x]);
+                }
+            } else {
+                interpolate(mixed, at, part, level.width, out);
+            }
         }
     }
 }
