@@ -9,14 +9,6 @@
 #include <cmath>
 #include <cstring>
 
-#if defined(__GNUC__)
-#define MMME_UNROLL _Pragma("GCC unroll 32")
-#define MMME_NOINLINE __attribute__((noinline))
-#else
-#define MMME_NOINLINE
-#define MMME_UNROLL
-#endif
-
 namespace mmme::MMME_ISA {
 namespace {
 
@@ -45,22 +37,9 @@ constexpr Index padded(Index floats) {
     return (floats + lanes - 1) / lanes * lanes;
 }
 
-// One rounding where the CPU has it, on every path alike; the compiler may not choose.
-MMME_INLINE float mul_add(float a, float b, float c) {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-    return __builtin_fmaf(a, b, c);
-#else
-    return a * b + c;
-#endif
-}
-
 // As many floats as one register holds, so that a long loop body keeps to a few addresses; a plain float elsewhere.
-#if defined(__GNUC__) && defined(__AVX512F__)
-typedef float Floats __attribute__((vector_size(64)));
-#elif defined(__GNUC__) && defined(__AVX__)
-typedef float Floats __attribute__((vector_size(32)));
-#elif defined(__GNUC__)
-typedef float Floats __attribute__((vector_size(16)));
+#ifdef MMME_VECTOR
+typedef float Floats __attribute__((vector_size(MMME_VECTOR_BYTES)));
 #else
 using Floats = float;
 #endif
@@ -623,8 +602,8 @@ void form_far(const SystemsRow& row, int begin) {
         const float* from = row.next + (within > 0 ? static_cast<Index>(top) * next + static_cast<Index>(left) : 0);
         const float x1 = px - left, x0 = 1.0f - x1, y = py - top, y0 = (1.0f - y) * within, y1 = y * within;
         const auto sampled = [&](Index c) {
-            const float top_sum = mul_add(y0 * x1, from[c + 1], y0 * x0 * from[c]);
-            return mul_add(y1 * x1, from[c + next + 1], mul_add(y1 * x0, from[c + next], top_sum));
+            const float top_sum = MMME_FUSED(y0 * x1, from[c + 1], y0 * x0 * from[c]);
+            return MMME_FUSED(y1 * x1, from[c + next + 1], MMME_FUSED(y1 * x0, from[c + next], top_sum));
         };
         form_system(row, i, within, sampled(0), sampled(stride), sampled(2 * stride), sampled(3 * stride),
                     sampled(4 * stride));
