@@ -3,9 +3,11 @@
 // The flow u and the dual variables p are planar. Rows are padded to whole vectors and the padding of u and p stays 0
 // all the time, so no loop treats a border or a last vector specially.
 #include "image.hpp"
+#include "vec.hpp"
 
 #include <cfloat>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 namespace mmme::MMME_ISA {
@@ -90,33 +92,41 @@ void differentiate(const Prepared& to, int begin, int end) {
     }
 }
 
-// The solver's memory. u[0] holds the flow, u[1] is where the median filter puts it next.
+// The solver's memory. u[0] holds the flow, u[1] is where the median filter puts it next; p1 and p2 hold the x
+// components of the dual variables. What is only read where it belongs is interleaved vector by vector: the dual
+// variables' y components, and the data term (see warp()).
 enum FlowPlane { u1, u2, flow_planes };
-enum Field { p11, p12, p21, p22, ix, iy, rho, inverse, fields };
+enum DualPlane { p11, p21, dual_planes };
+enum Field { p12, p22, unit_x, unit_y, residual, reach, fields };
 
 struct State {
     Level at;
-    float *u[2], *field, *inside, *changes, *open;
+    float *u[2], *dual, *interleaved, *changes, *open;
 
     static std::size_t flow_size(const Level& at) {
         return static_cast<std::size_t>(at.height) * flow_planes * at.pitch;
     }
+    static std::size_t dual_size(const Level& at) { return (at.height + std::size_t{1}) * dual_planes * at.pitch; }
     static std::size_t field_size(const Level& at) { return (at.height + std::size_t{1}) * fields * at.pitch; }
     static std::size_t size(const Level& at) {
-        return 2 * flow_size(at) + field_size(at) + at.pitch + 2 * padded(at.height) + lanes;
+        return 2 * flow_size(at) + dual_size(at) + field_size(at) + 2 * padded(at.height);
     }
 
     State(float* memory, const Level& level) : at(level) {
         u[0] = memory;
-        u[1] = u[0] + flow_size(at);
-        field = u[1] + flow_size(at);
-        inside = field + field_size(at);
-        changes = inside + at.pitch;
+        dual = u[0] + flow_size(at);
+        interleaved = dual + dual_size(at);
+        u[1] = interleaved + field_size(at);
+        changes = u[1] + flow_size(at);
         open = changes + padded(at.height);
     }
     float* flow(int which, int plane, int y) const { return u[which] + (y * flow_planes + plane) * at.pitch + lanes; }
     // Row -1 is zero: the dual variables above the image.
-    float* row(Field f, int y) const { return field + ((y + std::ptrdiff_t{1}) * fields + f) * at.pitch + lanes; }
+    float* row(DualPlane p, int y) const {
+        return dual + ((y + std::ptrdiff_t{1}) * dual_planes + p) * at.pitch + lanes;
+    }
+    // The vector of field f at (x, y) is at row(y) + x * fields + f * Vec::size.
+    float* row(int y) const { return interleaved + (y + std::ptrdiff_t{1}) * fields * at.pitch; }
     Plane plane(int which, int plane) const {
         return {flow(which, plane, 0), flow_planes * at.pitch, at.height, at.width};
     }
@@ -126,6 +136,13 @@ struct State {
         u[1] = other;
     }
 };
+
+MMME_INLINE float min_of(float a, float b) {
+    return a < b ? a : b;
+}
+MMME_INLINE float max_of(float a, float b) {
+    return a > b ? a : b;
+}
 
 MMME_INLINE float clamp(float value, float low, float high) {
     const float above = value > low ? value : low; // low when value is NaN
@@ -216,7 +233,7 @@ void sample_together(const float* from, std::ptrdiff_t pitch, const Taps& tx, co
 
 // Warps curr by the flow, bicubically and with zeros outside, and linearises the data term around it:
 // rho(u) = rho + ix u1 + iy u2.
-void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin, int end) {
+void warp(const State& s, const Prepared& prev, const Prepared& curr, float bound, int begin, int end) {
     // Positions beyond these lie in the zeros and so may move there; the padding of a row need not.
     const int last_x = padded(s.at.width) + 1, last_y = s.at.height + 1;
     for (int y = begin; y < end; ++y) {
@@ -226,7 +243,7 @@ void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin,
             Taps tx, ty;
             find_taps<1>(tx, x, u, last_x);
             find_taps<0>(ty, y, v, last_y);
-            float sample[channels][lanes];
+            alignas(64) float sample[channels][lanes];
             const float* from = curr.row(grey, ty.low - 1) + tx.low - 1;
             if (tx.high - tx.low <= 1 && ty.high - ty.low <= 1) {
                 const bool wide = tx.high > tx.low, tall = ty.high > ty.low;
@@ -243,24 +260,23 @@ void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin,
                                                channels * curr.pitch, tx, ty, k);
             }
             const float* MMME_RESTRICT before = prev.row(grey, y) + x;
-            float* MMME_RESTRICT out_x = s.row(ix, y) + x;
-            float* MMME_RESTRICT out_y = s.row(iy, y) + x;
-            float* MMME_RESTRICT out_rho = s.row(rho, y) + x;
-            float* MMME_RESTRICT out_inverse = s.row(inverse, y) + x;
-            MMME_IVDEP
-            for (int k = 0; k < lanes; ++k) {
-                const float gx = sample[grey_x][k], gy = sample[grey_y][k], square = gx * gx + gy * gy;
-                out_x[k] = gx;
-                out_y[k] = gy;
-                out_rho[k] = sample[grey][k] - gx * u[k] - gy * v[k] - before[k];
-                out_inverse[k] = -1.0f / (square > 1e-30f ? square : 1e-30f);
+            float* out = s.row(y) + x * fields;
+            for (int k = 0; k < lanes; k += Vec::size, out += fields * Vec::size) {
+                const Vec gx = load(sample[grey_x] + k), gy = load(sample[grey_y] + k);
+                const Vec length = sqrt(max_of(fma(gx, gx, gy * gy), broadcast(1e-30f)));
+                const Vec inverse = broadcast(1.0f) / length;
+                const Vec rho = load(sample[grey] + k) - fma(gx, load(u + k), fma(gy, load(v + k), load(before + k)));
+                store(out + unit_x * Vec::size, gx * inverse);
+                store(out + unit_y * Vec::size, gy * inverse);
+                store(out + residual * Vec::size, rho * inverse);
+                store(out + reach * Vec::size, broadcast(bound) * length);
             }
         }
     }
 }
 
 struct Steps {
-    float bound, tau, taut; // lambda theta; tau; tau / theta
+    float tau, taut; // tau; tau / theta
 };
 
 // One sweep in x of an inner iteration. `primal` updates the flow of row y: thresholding of the data term, plus the
@@ -268,58 +284,86 @@ struct Steps {
 // from the flow there and in row y_below; fused, because by then both rows of flow are new and the primal step has used
 // the old p.
 template <bool primal, bool dual> float sweep(const State& s, const Steps& steps, int y, int y_below) {
-    const int n = padded(s.at.width);
-    const float* MMME_RESTRICT gx = s.row(ix, y);
-    const float* MMME_RESTRICT gy = s.row(iy, y);
-    const float* MMME_RESTRICT constant = s.row(rho, y);
-    const float* MMME_RESTRICT scale = s.row(inverse, y);
+    constexpr int size = Vec::size;
+    const int last = (s.at.width - 1) / size * size, in_last = s.at.width - 1 - last;
+    const float* MMME_RESTRICT here = s.row(y);
     const float* MMME_RESTRICT here11 = s.row(p11, y);
-    const float* MMME_RESTRICT here12 = s.row(p12, y);
     const float* MMME_RESTRICT here21 = s.row(p21, y);
-    const float* MMME_RESTRICT here22 = s.row(p22, y);
+    float* MMME_RESTRICT above = s.row(y - 1);
     float* MMME_RESTRICT above11 = s.row(p11, y - 1);
-    float* MMME_RESTRICT above12 = s.row(p12, y - 1);
     float* MMME_RESTRICT above21 = s.row(p21, y - 1);
-    float* MMME_RESTRICT above22 = s.row(p22, y - 1);
     float* MMME_RESTRICT flow1 = s.flow(0, u1, y_below);
     float* MMME_RESTRICT flow2 = s.flow(0, u2, y_below);
     const float* MMME_RESTRICT top1 = s.flow(0, u1, dual ? y - 1 : y);
     const float* MMME_RESTRICT top2 = s.flow(0, u2, dual ? y - 1 : y);
-    const float* MMME_RESTRICT inside = s.inside;
-    const float bound = steps.bound, tau = steps.tau, taut = steps.taut;
-    // One sum per lane: the order of additions is the source's own, not the compiler's choice per instance of this
-    // template, so that rows shared over threads give the same bits.
-    float changes[lanes] = {};
-    for (int first = 0; first < n; first += lanes) MMME_IVDEP
-    for (int k = 0; k < lanes; ++k) {
-        const int x = first + k;
-        float a = flow1[x], b = flow2[x];
-        const float up12 = above12[x], up22 = above22[x];
+    const Vec tau = broadcast(steps.tau), taut = broadcast(steps.taut), one = broadcast(1.0f);
+    Vec changes = broadcast(0.0f);
+
+    // The dual step of a vector ends one vector later, when its square roots are there.
+    struct Gradient {
+        Vec ax, ay, bx, by, a, b;
+    };
+    const auto begin = [&](int x, auto is_last) {
+        const float* field = here + x * fields;
+        Vec a = load(flow1 + x), b = load(flow2 + x);
         if constexpr (primal) {
-            const float d = clamp((constant[x] + gx[x] * a + gy[x] * b) * scale[x], -bound, bound);
-            const float da = d * gx[x] + (here11[x] - here11[x - 1] + here12[x] - up12);
-            const float db = d * gy[x] + (here21[x] - here21[x - 1] + here22[x] - up22);
-            a += da;
-            b += db;
-            flow1[x] = a;
-            flow2[x] = b;
-            changes[k] += da * da + db * db;
+            const Vec ex = load(field + unit_x * size), ey = load(field + unit_y * size);
+            const Vec d = limit(fma(ex, a, fma(ey, b, load(field + residual * size))), load(field + reach * size));
+            const Vec da = fnma(d, ex,
+                                (load(here11 + x) - load_unaligned(here11 + x - 1)) +
+                                    (load(field + p12 * size) - load(above + x * fields + p12 * size)));
+            const Vec db = fnma(d, ey,
+                                (load(here21 + x) - load_unaligned(here21 + x - 1)) +
+                                    (load(field + p22 * size) - load(above + x * fields + p22 * size)));
+            a = a + da;
+            b = b + db;
+            store(flow1 + x, a);
+            store(flow2 + x, b);
+            changes = fma(da, da, fma(db, db, changes));
         }
+        Gradient g{};
         if constexpr (dual) {
-            const float ax = (top1[x + 1] - top1[x]) * inside[x], ay = a - top1[x];
-            const float bx = (top2[x + 1] - top2[x]) * inside[x], by = b - top2[x];
-            const float na = 1.0f + taut * std::sqrt(ax * ax + ay * ay),
-                        nb = 1.0f + taut * std::sqrt(bx * bx + by * by);
-            const float both = 1.0f / (na * nb), ra = both * nb, rb = both * na;
-            above11[x] = (above11[x] + tau * ax) * ra;
-            above12[x] = (up12 + tau * ay) * ra;
-            above21[x] = (above21[x] + tau * bx) * rb;
-            above22[x] = (up22 + tau * by) * rb;
+            const Vec a0 = load(top1 + x), b0 = load(top2 + x);
+            g.ax = load_unaligned(top1 + x + 1) - a0;
+            g.bx = load_unaligned(top2 + x + 1) - b0;
+            if constexpr (is_last) { // no neighbour
+                g.ax = first_lanes(g.ax, in_last);
+                g.bx = first_lanes(g.bx, in_last);
+            }
+            g.ay = a - a0;
+            g.by = b - b0;
+            g.a = sqrt(fma(g.ax, g.ax, g.ay * g.ay));
+            g.b = sqrt(fma(g.bx, g.bx, g.by * g.by));
         }
+        return g;
+    };
+    const auto end = [&](int x, const Gradient& g) {
+        if constexpr (dual) {
+            float* field = above + x * fields;
+            const Vec na = fma(taut, g.a, one), nb = fma(taut, g.b, one);
+            const Vec both = reciprocal(na * nb), ra = both * nb, rb = both * na;
+            store(above11 + x, fma(tau, g.ax, load(above11 + x)) * ra);
+            store(field + p12 * size, fma(tau, g.ay, load(field + p12 * size)) * ra);
+            store(above21 + x, fma(tau, g.bx, load(above21 + x)) * rb);
+            store(field + p22 * size, fma(tau, g.by, load(field + p22 * size)) * rb);
+        }
+    };
+    using No = std::false_type;
+    using Yes = std::true_type;
+    if (last == 0) {
+        end(0, begin(0, Yes()));
+    } else {
+        Gradient g = begin(0, No());
+        for (int x = size; x < last; x += size) {
+            const Gradient next = begin(x, No());
+            end(x - size, g);
+            g = next;
+        }
+        const Gradient next = begin(last, Yes());
+        end(last - size, g);
+        end(last, next);
     }
-    float change = 0.0f;
-    for (int k = 0; k < lanes; ++k) change += changes[k];
-    return change;
+    return sum(changes);
 }
 
 // Row y of one iteration, 0 <= y <= height; the last one is the dual step alone.
@@ -376,12 +420,6 @@ double iterate_in_bands(const State& s, const Steps& steps, const Rows& rows) {
     return change;
 }
 
-MMME_INLINE float min_of(float a, float b) {
-    return a < b ? a : b;
-}
-MMME_INLINE float max_of(float a, float b) {
-    return a > b ? a : b;
-}
 MMME_INLINE float middle_of(float a, float b, float c) {
     return max_of(min_of(a, b), min_of(max_of(a, b), c));
 }
@@ -487,11 +525,11 @@ template <int size> void median_rows(const State& s, int plane, int begin, int e
 
 void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL1& p, const Rows& rows) {
     const Level& at = s.at;
-    const Steps steps{static_cast<float>(p.lambda * p.theta), static_cast<float>(p.tau),
-                      static_cast<float>(p.tau / p.theta)};
+    const Steps steps{static_cast<float>(p.tau), static_cast<float>(p.tau / p.theta)};
+    const float bound = static_cast<float>(p.lambda * p.theta);
     const double enough = static_cast<float>(p.epsilon * p.epsilon * (static_cast<double>(at.height) * at.width));
     for (int i = 0; i < p.warps; ++i) {
-        rows(at.height, [&](int begin, int end) { warp(s, prev, curr, begin, end); });
+        rows(at.height, [&](int begin, int end) { warp(s, prev, curr, bound, begin, end); });
         double change = FLT_MAX;
         for (int outer = 0; change > enough && outer < p.outer_iterations; ++outer) {
             if (p.median > 1) {
@@ -601,7 +639,6 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
         offset -= from.size();
         std::memset(memory, 0, State::size(at) * sizeof(float));
         State s(memory, at);
-        for (int x = 0; x < at.width - 1; ++x) s.inside[x] = 1.0f;
         if (level < levels - 1 || use_initial) {
             const bool first = level == levels - 1;
             const Level coarser = level_at(height, width, p, first ? level : level + 1);
