@@ -130,6 +130,17 @@ struct State {
     Plane plane(int which, int plane) const {
         return {flow(which, plane, 0), flow_planes * at.pitch, at.height, at.width};
     }
+    // No flow, no dual variables. What the median filter and warp() write before it is read stays as it is.
+    void clear() const {
+        std::memset(u[0], 0, (flow_size(at) + dual_size(at)) * sizeof(float));
+        for (int y = -1; y < at.height; ++y) {
+            float* MMME_RESTRICT to = row(y);
+            for (int x = 0; x < at.width; x += Vec::size, to += fields * Vec::size) {
+                store(to + p12 * Vec::size, broadcast(0.0f));
+                store(to + p22 * Vec::size, broadcast(0.0f));
+            }
+        }
+    }
     void swap_flow() {
         float* other = u[0];
         u[0] = u[1];
@@ -153,126 +164,121 @@ MMME_INLINE void clear_padding(float* row, int n) {
     for (int x = n; x < padded(n); ++x) row[x] = 0.0f;
 }
 
-// The bicubic taps of `lanes` neighbouring pixels along one axis: pixel k reads from index[k] + k * step - 1 onwards,
-// where step is 1 along x and 0 along y, with Keys' weights for A = -0.75.
+// The bicubic taps of a vector of pixels along one axis: the pixel in lane k reads from whole[k] - 1 onwards, with
+// Keys' weights for A = -0.75. `low` is what whole - k * step is at least, where step is 1 along x and 0 along y. If it
+// is nowhere more than low + 1, five taps from low - 1 onwards serve all pixels alike; four where it is `low`
+// everywhere.
 struct Taps {
-    std::int32_t index[lanes];
-    float weight[5][lanes];
-    std::int32_t low, high; // of index
+    Vec whole, later, weight[5]; // later: whole - k * step - low
+    std::int32_t low;
+    bool alike, wide;
 };
 
-template <int step> MMME_INLINE void find_taps(Taps& t, int first, const float* MMME_RESTRICT flow, int last) {
+template <int step> MMME_INLINE Taps find_taps(int first, Vec flow, int last) {
     constexpr float a = -0.75f;
-    const float from = static_cast<float>(first), high = static_cast<float>(last);
-    MMME_IVDEP
-    for (int k = 0; k < lanes; ++k) {
-        const float at = clamp(from + static_cast<float>(k * step) + flow[k], -2.0f, high), whole = std::floor(at);
-        const float x = at - whole, y = 1.0f - x, z = x + 1.0f;
-        const float w0 = ((a * z - 5.0f * a) * z + 8.0f * a) * z - 4.0f * a;
-        const float w1 = ((a + 2.0f) * x - (a + 3.0f)) * x * x + 1.0f,
-                    w2 = ((a + 2.0f) * y - (a + 3.0f)) * y * y + 1.0f;
-        t.weight[0][k] = w0;
-        t.weight[1][k] = w1;
-        t.weight[2][k] = w2;
-        t.weight[3][k] = 1.0f - w0 - w1 - w2;
-        t.index[k] = static_cast<std::int32_t>(whole) - k * step;
-    }
-    std::int32_t smallest = t.index[0], largest = t.index[0];
-    for (int k = 1; k < lanes; ++k) {
-        smallest = t.index[k] < smallest ? t.index[k] : smallest;
-        largest = t.index[k] > largest ? t.index[k] : largest;
-    }
-    t.low = smallest;
-    t.high = largest;
+    const Vec one = broadcast(1.0f), from = broadcast(static_cast<float>(first));
+    const Vec lane = step == 1 ? lane_numbers() : broadcast(0.0f);
+    const Vec at = min_of(max_of(from + lane + flow, broadcast(-2.0f)), broadcast(static_cast<float>(last)));
+    Taps t;
+    t.whole = floor(at);
+    const Vec x = at - t.whole, y = one - x, z = x + one;
+    const Vec w0 = fma(fma(fma(broadcast(a), z, broadcast(-5 * a)), z, broadcast(8 * a)), z, broadcast(-4 * a));
+    const Vec w1 = fma(fma(broadcast(a + 2), x, broadcast(-a - 3)), x * x, one);
+    const Vec w2 = fma(fma(broadcast(a + 2), y, broadcast(-a - 3)), y * y, one);
+    const Vec w3 = one - w0 - w1 - w2;
+    const Vec offset = t.whole - lane, any = broadcast(first_lane(offset));
+    const Vec low = all_equal(min_of(offset, any), any) ? any : any - one;
+    t.low = static_cast<std::int32_t>(first_lane(low));
+    t.alike = all_equal(min_of(max_of(offset, low), low + one), offset);
+    t.wide = !all_equal(offset, low);
+    t.later = offset - low;
+    t.weight[0] = w0;
+    t.weight[1] = w1;
+    t.weight[2] = w2;
+    t.weight[3] = w3;
+    return t;
 }
 
-// Five taps from t.low - 1 onwards for all pixels alike, where t.high - t.low <= 1.
-MMME_INLINE void align_taps(Taps& t) {
-    const std::int32_t low = t.low;
-    MMME_IVDEP
-    for (int k = 0; k < lanes; ++k) {
-        const bool later = t.index[k] != low;
-        const float w0 = t.weight[0][k], w1 = t.weight[1][k], w2 = t.weight[2][k], w3 = t.weight[3][k];
-        t.weight[0][k] = later ? 0.0f : w0;
-        t.weight[1][k] = later ? w0 : w1;
-        t.weight[2][k] = later ? w1 : w2;
-        t.weight[3][k] = later ? w2 : w3;
-        t.weight[4][k] = later ? w3 : 0.0f;
-    }
+// Four taps per pixel as five for all.
+MMME_INLINE void widen(Taps& t) {
+    const Vec later = t.later, sooner = broadcast(1.0f) - later; // 0 or 1
+    t.weight[4] = later * t.weight[3];
+    for (int i = 3; i > 0; --i) t.weight[i] = fma(later, t.weight[i - 1], sooner * t.weight[i]);
+    t.weight[0] = sooner * t.weight[0];
 }
 
-template <int n> MMME_INLINE float weigh(const float (&weight)[5][lanes], int k, const float (&value)[5]) {
-    const float sum =
-        weight[0][k] * value[0] + weight[1][k] * value[1] + weight[2][k] * value[2] + weight[3][k] * value[3];
-    return n == 5 ? sum + weight[4][k] * value[4] : sum;
-}
-
-template <int n> MMME_INLINE float weigh_line(const float* from, const Taps& t, int k) {
-    return weigh<n>(t.weight, k, {from[0], from[1], from[2], from[3], n == 5 ? from[4] : 0.0f});
-}
-
-template <int nx, int ny>
-MMME_INLINE float weigh_square(const float* from, std::ptrdiff_t row, const Taps& tx, const Taps& ty, int k) {
-    return weigh<ny>(ty.weight, k,
-                     {weigh_line<nx>(from, tx, k), weigh_line<nx>(from + row, tx, k),
-                      weigh_line<nx>(from + 2 * row, tx, k), weigh_line<nx>(from + 3 * row, tx, k),
-                      ny == 5 ? weigh_line<nx>(from + 4 * row, tx, k) : 0.0f});
-}
+struct Sample {
+    Vec channel[channels];
+};
 
 // The same nx x ny taps for all pixels: whole vectors are read where they lie.
 template <int nx, int ny>
-void sample_together(const float* from, std::ptrdiff_t pitch, const Taps& tx, const Taps& ty,
-                     float (*MMME_RESTRICT out)[lanes]) {
-    MMME_IVDEP
-    for (int k = 0; k < lanes; ++k) {
-        out[0][k] = weigh_square<nx, ny>(from + k, channels * pitch, tx, ty, k);
-        out[1][k] = weigh_square<nx, ny>(from + pitch + k, channels * pitch, tx, ty, k);
-        out[2][k] = weigh_square<nx, ny>(from + 2 * pitch + k, channels * pitch, tx, ty, k);
+MMME_INLINE Sample sample_together(const float* from, std::ptrdiff_t pitch, const Taps& tx, const Taps& ty) {
+    Sample sample;
+    for (int c = 0; c < channels; ++c)
+        for (int j = 0; j < ny; ++j) {
+            const float* row = from + (j * channels + c) * pitch;
+            Vec line = tx.weight[0] * load_unaligned(row);
+            for (int i = 1; i < nx; ++i) line = fma(tx.weight[i], load_unaligned(row + i), line);
+            sample.channel[c] = j == 0 ? ty.weight[0] * line : fma(ty.weight[j], line, sample.channel[c]);
+        }
+    return sample;
+}
+
+// Each pixel by itself.
+Sample sample_apart(const Prepared& image, const Taps& tx, const Taps& ty) {
+    constexpr int size = Vec::size;
+    alignas(sizeof(Vec)) float column[size], row[size], wx[4][size], wy[4][size], value[channels][size];
+    store(column, tx.whole);
+    store(row, ty.whole);
+    for (int i = 0; i < 4; ++i) {
+        store(wx[i], tx.weight[i]);
+        store(wy[i], ty.weight[i]);
     }
+    for (int k = 0; k < size; ++k)
+        for (int c = 0; c < channels; ++c) {
+            float sum = 0.0f;
+            for (int j = 0; j < 4; ++j) {
+                const float* from = image.row(static_cast<Channel>(c), static_cast<int>(row[k]) + j - 1) +
+                                    static_cast<int>(column[k]) - 1;
+                sum += wy[j][k] * (wx[0][k] * from[0] + wx[1][k] * from[1] + wx[2][k] * from[2] + wx[3][k] * from[3]);
+            }
+            value[c][k] = sum;
+        }
+    return {{load(value[grey]), load(value[grey_x]), load(value[grey_y])}};
 }
 
 // Warps curr by the flow, bicubically and with zeros outside, and linearises the data term around it:
-// rho(u) = rho + ix u1 + iy u2.
+// rho(u) = |g| (residual + unit . u) with the gradient g = |g| unit. A step is at most `bound` |g| = reach along unit.
 void warp(const State& s, const Prepared& prev, const Prepared& curr, float bound, int begin, int end) {
     // Positions beyond these lie in the zeros and so may move there; the padding of a row need not.
     const int last_x = padded(s.at.width) + 1, last_y = s.at.height + 1;
-    for (int y = begin; y < end; ++y) {
-        for (int x = 0; x < s.at.width; x += lanes) {
-            const float* MMME_RESTRICT u = s.flow(0, u1, y) + x;
-            const float* MMME_RESTRICT v = s.flow(0, u2, y) + x;
-            Taps tx, ty;
-            find_taps<1>(tx, x, u, last_x);
-            find_taps<0>(ty, y, v, last_y);
-            alignas(64) float sample[channels][lanes];
-            const float* from = curr.row(grey, ty.low - 1) + tx.low - 1;
-            if (tx.high - tx.low <= 1 && ty.high - ty.low <= 1) {
-                const bool wide = tx.high > tx.low, tall = ty.high > ty.low;
-                if (wide) align_taps(tx);
-                if (tall) align_taps(ty);
-                const auto together = wide ? (tall ? sample_together<5, 5> : sample_together<5, 4>)
-                                           : (tall ? sample_together<4, 5> : sample_together<4, 4>);
-                together(from, curr.pitch, tx, ty, sample);
+    for (int y = begin; y < end; ++y)
+        for (int x = 0; x < s.at.width; x += Vec::size) {
+            const Vec u = load(s.flow(0, u1, y) + x), v = load(s.flow(0, u2, y) + x);
+            Taps tx = find_taps<1>(x, u, last_x), ty = find_taps<0>(y, v, last_y);
+            Sample at;
+            if (tx.alike && ty.alike) {
+                if (tx.wide) widen(tx);
+                if (ty.wide) widen(ty);
+                const float* from = curr.row(grey, ty.low - 1) + tx.low - 1;
+                at = tx.wide ? (ty.wide ? sample_together<5, 5>(from, curr.pitch, tx, ty)
+                                        : sample_together<5, 4>(from, curr.pitch, tx, ty))
+                             : (ty.wide ? sample_together<4, 5>(from, curr.pitch, tx, ty)
+                                        : sample_together<4, 4>(from, curr.pitch, tx, ty));
             } else {
-                for (int k = 0; k < lanes; ++k)
-                    for (int c = 0; c < channels; ++c)
-                        sample[c][k] =
-                            weigh_square<4, 4>(curr.row(static_cast<Channel>(c), ty.index[k] - 1) + tx.index[k] + k - 1,
-                                               channels * curr.pitch, tx, ty, k);
+                at = sample_apart(curr, tx, ty);
             }
-            const float* MMME_RESTRICT before = prev.row(grey, y) + x;
+            const Vec gx = at.channel[grey_x], gy = at.channel[grey_y];
+            const Vec length = sqrt(max_of(fma(gx, gx, gy * gy), broadcast(1e-30f)));
+            const Vec inverse = broadcast(1.0f) / length;
+            const Vec rho = at.channel[grey] - fma(gx, u, fma(gy, v, load(prev.row(grey, y) + x)));
             float* out = s.row(y) + x * fields;
-            for (int k = 0; k < lanes; k += Vec::size, out += fields * Vec::size) {
-                const Vec gx = load(sample[grey_x] + k), gy = load(sample[grey_y] + k);
-                const Vec length = sqrt(max_of(fma(gx, gx, gy * gy), broadcast(1e-30f)));
-                const Vec inverse = broadcast(1.0f) / length;
-                const Vec rho = load(sample[grey] + k) - fma(gx, load(u + k), fma(gy, load(v + k), load(before + k)));
-                store(out + unit_x * Vec::size, gx * inverse);
-                store(out + unit_y * Vec::size, gy * inverse);
-                store(out + residual * Vec::size, rho * inverse);
-                store(out + reach * Vec::size, broadcast(bound) * length);
-            }
+            store(out + unit_x * Vec::size, gx * inverse);
+            store(out + unit_y * Vec::size, gy * inverse);
+            store(out + residual * Vec::size, rho * inverse);
+            store(out + reach * Vec::size, broadcast(bound) * length);
         }
-    }
 }
 
 struct Steps {
@@ -637,8 +643,8 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
         const Prepared from(prev + offset - Prepared(nullptr, at).size(), at);
         const Prepared to(curr + offset - from.size(), at);
         offset -= from.size();
-        std::memset(memory, 0, State::size(at) * sizeof(float));
         State s(memory, at);
+        s.clear();
         if (level < levels - 1 || use_initial) {
             const bool first = level == levels - 1;
             const Level coarser = level_at(height, width, p, first ? level : level + 1);

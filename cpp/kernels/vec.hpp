@@ -16,6 +16,13 @@
 namespace mmme::MMME_ISA {
 namespace {
 
+#if defined(__AVX2__) || defined(__SSE4_1__) || defined(_M_X64)
+MMME_INLINE float sum_of_four(__m128 a) {
+    const __m128 b = _mm_add_ps(a, _mm_movehl_ps(a, a));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+#endif
+
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 
 struct Vec {
@@ -69,6 +76,20 @@ MMME_INLINE Vec sqrt(Vec a) {
 MMME_INLINE Vec reciprocal(Vec a) {
     const __m512 r = _mm512_maskz_rcp14_ps(all_lanes, a.v);
     return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)))};
+}
+MMME_INLINE Vec floor(Vec a) {
+    return {_mm512_maskz_roundscale_ps(all_lanes, a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
+}
+MMME_INLINE float first_lane(Vec a) {
+    return _mm512_cvtss_f32(a.v);
+}
+MMME_INLINE float sum(Vec a) {
+    const __m256 b =
+        _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, a.v, 0), _mm512_maskz_extractf32x8_ps(0xff, a.v, 1));
+    return sum_of_four(_mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1)));
+}
+MMME_INLINE bool all_equal(Vec a, Vec b) {
+    return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ) == all_lanes;
 }
 // a limited to -bound..bound
 MMME_INLINE Vec limit(Vec a, Vec bound) {
@@ -129,6 +150,18 @@ MMME_INLINE Vec reciprocal(Vec a) {
     const __m256 r = _mm256_rcp_ps(a.v); // 12 bits
     return {_mm256_mul_ps(r, _mm256_fnmadd_ps(a.v, r, _mm256_set1_ps(2.0f)))};
 }
+MMME_INLINE Vec floor(Vec a) {
+    return {_mm256_floor_ps(a.v)};
+}
+MMME_INLINE float first_lane(Vec a) {
+    return _mm256_cvtss_f32(a.v);
+}
+MMME_INLINE float sum(Vec a) {
+    return sum_of_four(_mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1)));
+}
+MMME_INLINE bool all_equal(Vec a, Vec b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)) == 0xff;
+}
 MMME_INLINE Vec limit(Vec a, Vec bound) {
     return max_of(min_of(a, bound), {_mm256_sub_ps(_mm256_setzero_ps(), bound.v)});
 }
@@ -185,6 +218,18 @@ MMME_INLINE Vec sqrt(Vec a) {
 }
 MMME_INLINE Vec reciprocal(Vec a) {
     return {_mm_div_ps(_mm_set1_ps(1.0f), a.v)};
+}
+MMME_INLINE Vec floor(Vec a) {
+    return {_mm_floor_ps(a.v)};
+}
+MMME_INLINE float first_lane(Vec a) {
+    return _mm_cvtss_f32(a.v);
+}
+MMME_INLINE float sum(Vec a) {
+    return sum_of_four(a.v);
+}
+MMME_INLINE bool all_equal(Vec a, Vec b) {
+    return _mm_movemask_ps(_mm_cmpeq_ps(a.v, b.v)) == 0xf;
 }
 MMME_INLINE Vec limit(Vec a, Vec bound) {
     return max_of(min_of(a, bound), {_mm_sub_ps(_mm_setzero_ps(), bound.v)});
@@ -248,6 +293,20 @@ MMME_INLINE Vec sqrt(Vec a) {
 MMME_INLINE Vec reciprocal(Vec a) {
     return broadcast(1.0f) / a;
 }
+MMME_INLINE Vec floor(Vec a) {
+    return each_lane([&](int k) { return std::floor(a.v[k]); });
+}
+MMME_INLINE float first_lane(Vec a) {
+    return a.v[0];
+}
+MMME_INLINE float sum(Vec a) {
+    return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]);
+}
+MMME_INLINE bool all_equal(Vec a, Vec b) {
+    bool equal = true;
+    for (int k = 0; k < Vec::size; ++k) equal &= a.v[k] == b.v[k];
+    return equal;
+}
 MMME_INLINE Vec limit(Vec a, Vec bound) {
     return max_of(min_of(a, bound), broadcast(0.0f) - bound);
 }
@@ -257,13 +316,9 @@ MMME_INLINE Vec first_lanes(Vec a, int count) {
 
 #endif
 
-// The sum of all lanes, by halves.
-MMME_INLINE float sum(Vec a) {
-    alignas(sizeof(Vec)) float lane[Vec::size];
-    store(lane, a);
-    for (int half = Vec::size / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; ++k) lane[k] += lane[k + half];
-    return lane[0];
+MMME_INLINE Vec lane_numbers() {
+    alignas(64) static constexpr float numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return load(numbers);
 }
 
 } // namespace
