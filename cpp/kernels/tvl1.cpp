@@ -7,6 +7,7 @@
 
 #include <cfloat>
 #include <cstring>
+#include <initializer_list>
 #include <type_traits>
 #include <utility>
 
@@ -426,104 +427,125 @@ double iterate_in_bands(const State& s, const Steps& steps, const Rows& rows) {
     return change;
 }
 
-MMME_INLINE float middle_of(float a, float b, float c) {
+MMME_INLINE Vec middle_of(Vec a, Vec b, Vec c) {
     return max_of(min_of(a, b), min_of(max_of(a, b), c));
 }
 
-MMME_INLINE void exchange(float& low, float& high) {
-    const float a = low, b = high;
+template <class Value> MMME_INLINE void exchange(Value& low, Value& high) {
+    const Value a = low, b = high;
     low = min_of(a, b);
     high = max_of(a, b);
 }
 
-// The 5 x 5 median from ascending columns, element 5 r + c the r-th of column c: these exchanges (smaller value to the
-// first place) leave it in place `middle`. Found by pruning a sorter for as long as every input of zeros and ones came
-// out right, which decides it for all inputs (the 0-1 principle).
-constexpr int middle = 12;
-constexpr unsigned char exchanges[][2] = {
-    {0, 1},   {3, 4},   {1, 4},   {0, 3},   {14, 11}, {8, 9},   {5, 6},   {6, 9},   {4, 18},  {12, 14},
-    {13, 14}, {5, 8},   {10, 11}, {1, 8},   {2, 3},   {15, 16}, {10, 13}, {6, 7},   {11, 14}, {3, 4},
-    {18, 19}, {11, 13}, {10, 8},  {11, 12}, {17, 18}, {16, 19}, {23, 13}, {16, 18}, {22, 23}, {15, 17},
-    {22, 24}, {9, 23},  {7, 8},   {21, 24}, {8, 4},   {11, 3},  {6, 7},   {20, 22}, {21, 22}, {15, 7},
-    {17, 16}, {3, 7},   {12, 21}, {20, 9},  {4, 21},  {17, 20}, {7, 4},   {8, 12},  {16, 9},  {16, 20},
-    {4, 16},  {7, 8},   {4, 12},  {12, 20}, {8, 17},  {12, 17}, {4, 12}};
+// Exchanges put the smaller value into the first place.
+using Exchange = unsigned char[2];
+constexpr Exchange sort_four[] = {{0, 1}, {2, 3}, {0, 2}, {1, 3}, {1, 2}};
+constexpr Exchange sort_five[] = {{0, 1}, {3, 4}, {2, 4}, {2, 3}, {1, 4}, {0, 3}, {0, 2}, {1, 3}, {1, 2}};
+constexpr Exchange merge_fours[] = {{0, 4}, {1, 5}, {2, 6}, {3, 7}, {2, 4}, {3, 5}, {1, 2}, {3, 4}, {5, 6}};
+// From two ascending eights and an ascending four: the six in the middle. Found by pruning a merger for as long as
+// every input of zeros and ones came out right, which decides it for all inputs (the 0-1 principle).
+constexpr Exchange middle_six[] = {{4, 12}, {0, 8},   {2, 10},  {6, 14},  {6, 10}, {5, 13},  {4, 8},   {10, 12},
+                                   {3, 11}, {6, 8},   {2, 4},   {1, 9},   {5, 9},  {7, 15},  {7, 11},  {11, 13},
+                                   {3, 5},  {7, 9},   {7, 8},   {9, 10},  {3, 4},  {5, 6},   {10, 18}, {8, 16},
+                                   {4, 10}, {9, 17},  {11, 12}, {12, 16}, {6, 10}, {5, 9},   {3, 19},  {10, 12},
+                                   {6, 8},  {19, 17}, {11, 19}, {7, 11},  {7, 9},  {11, 12}, {10, 9},  {7, 8}};
+constexpr unsigned char six_places[] = {7, 8, 10, 9, 11, 12};
 
-template <int... i> MMME_INLINE float median_of_columns(float (&v)[25], std::integer_sequence<int, i...>) {
-    (exchange(v[exchanges[i][0]], v[exchanges[i][1]]), ...);
-    return v[middle];
+template <const auto& network, int places, int... i>
+MMME_INLINE void apply(Vec (&v)[places], std::integer_sequence<int, i...>) {
+    (exchange(v[network[i][0]], v[network[i][1]]), ...);
+}
+template <const auto& network, int places> MMME_INLINE void apply(Vec (&v)[places]) {
+    apply<network>(v, std::make_integer_sequence<int, sizeof network / sizeof(Exchange)>());
 }
 
-// ranks[r][x]: the r-th smallest of the `size` rows in column x, for columns begin..end.
-template <int size>
-MMME_INLINE void sort_columns(const float* const* rows, float (*ranks)[chunk + 2 * lanes], int begin, int end) {
-    static_assert(size == 3 || size == 5);
-    const float* MMME_RESTRICT r0 = rows[0];
-    const float* MMME_RESTRICT r1 = rows[1];
-    const float* MMME_RESTRICT r2 = rows[2];
-    const float* MMME_RESTRICT r3 = rows[size == 5 ? 3 : 0];
-    const float* MMME_RESTRICT r4 = rows[size == 5 ? 4 : 0];
-    MMME_IVDEP
-    for (int x = begin; x < end; ++x) {
-        float a = r0[x], b = r1[x], c = r2[x], d = r3[x], e = r4[x];
-        if constexpr (size == 3) {
-            exchange(a, b);
-            exchange(b, c);
-            exchange(a, b);
-        } else {
-            exchange(a, b);
-            exchange(d, e);
-            exchange(c, e);
-            exchange(c, d);
-            exchange(b, e);
-            exchange(a, d);
-            exchange(a, c);
-            exchange(b, d);
-            exchange(b, c);
-            ranks[3][x + lanes] = d;
-            ranks[4][x + lanes] = e;
-        }
-        ranks[0][x + lanes] = a;
-        ranks[1][x + lanes] = b;
-        ranks[2][x + lanes] = c;
-    }
-}
-// Median of size x size pixels with repeated borders, from u[0] to u[1].
-template <int size> void median_rows(const State& s, int plane, int begin, int end) {
-    constexpr int half = size / 2;
+using Line = float[chunk + 2 * lanes]; // of columns x0 - lanes .. x0 + chunk + lanes
+
+// The 5 x 5 median with repeated borders of two rows at a time. Their windows share four rows: of these twenty pixels
+// only the six in the middle can be a median. Sorted columns and pairs of columns are shared by neighbouring pixels.
+void median_five(const State& s, int plane, int begin, int end) {
+    constexpr int size = Vec::size;
     const int width = s.at.width, last = s.at.height - 1;
-    float ranks[size][chunk + 2 * lanes]; // of columns x0 - lanes .. x0 + chunk + lanes
+    alignas(64) Line column[4], pair[8], outer[2];
+    for (int y = begin; y < end; y += 2)
+        for (int x0 = 0; x0 < width; x0 += chunk) {
+            const int n = width - x0 < chunk ? width - x0 : chunk, count = padded(n);
+            const auto row = [&](int at) { return s.flow(0, plane, at < 0 ? 0 : at > last ? last : at) + x0; };
+            const float* const rows[] = {row(y - 2), row(y - 1), row(y), row(y + 1), row(y + 2), row(y + 3)};
+            for (int x = -lanes; x < count + lanes; x += size) {
+                Vec v[4];
+                for (int r = 0; r < 4; ++r) v[r] = load(rows[r + 1] + x);
+                apply<sort_four>(v);
+                for (int r = 0; r < 4; ++r) store(column[r] + lanes + x, v[r]);
+                store(outer[0] + lanes + x, load(rows[0] + x));
+                store(outer[1] + lanes + x, load(rows[5] + x));
+            }
+            const auto repeat_borders = [&](float* line) {
+                if (x0 == 0) line[-1] = line[-2] = line[0];
+                if (x0 + n == width) line[n] = line[n + 1] = line[n - 1];
+            };
+            for (Line& line : column) repeat_borders(line + lanes);
+            for (Line& line : outer) repeat_borders(line + lanes);
+            for (int x = -size; x < count; x += size) {
+                Vec v[8];
+                for (int r = 0; r < 4; ++r) {
+                    v[r] = load(column[r] + lanes + x);
+                    v[r + 4] = load_unaligned(column[r] + lanes + x + 1);
+                }
+                apply<merge_fours>(v);
+                for (int r = 0; r < 8; ++r) store(pair[r] + lanes + x, v[r]);
+            }
+            for (int x = 0; x < count; x += size) {
+                Vec v[20];
+                for (int r = 0; r < 8; ++r) {
+                    v[r] = load_unaligned(pair[r] + lanes + x - 2);
+                    v[r + 8] = load(pair[r] + lanes + x);
+                }
+                for (int r = 0; r < 4; ++r) v[r + 16] = load_unaligned(column[r] + lanes + x + 2);
+                apply<middle_six>(v);
+                for (int i = 0; i < 2 && y + i < end; ++i) {
+                    Vec e[5];
+                    for (int c = 0; c < 5; ++c) e[c] = load_unaligned(outer[i] + lanes + x + c - 2);
+                    apply<sort_five>(e);
+                    Vec median = v[six_places[5]]; // the sixth of eleven
+                    for (int c = 0; c < 5; ++c) median = min_of(median, max_of(v[six_places[4 - c]], e[c]));
+                    store(s.flow(1, plane, y + i) + x0 + x, median);
+                }
+            }
+            for (int i = 0; i < 2 && y + i < end; ++i) clear_padding(s.flow(1, plane, y + i) + x0, n);
+        }
+}
+
+// The 3 x 3 median with repeated borders, from u[0] to u[1].
+void median_three(const State& s, int plane, int begin, int end) {
+    constexpr int size = Vec::size;
+    const int width = s.at.width, last = s.at.height - 1;
+    alignas(64) Line low, mid, high;
     for (int y = begin; y < end; ++y)
         for (int x0 = 0; x0 < width; x0 += chunk) {
             const int n = width - x0 < chunk ? width - x0 : chunk, count = padded(n);
-            const bool leftmost = x0 == 0, rightmost = x0 + n == width;
-            const float* rows[size];
-            for (int r = 0; r < size; ++r) {
-                const int at = y + r - half;
-                rows[r] = s.flow(0, plane, at < 0 ? 0 : at > last ? last : at) + x0;
+            const float* above = s.flow(0, plane, y > 0 ? y - 1 : 0) + x0;
+            const float* here = s.flow(0, plane, y) + x0;
+            const float* below = s.flow(0, plane, y < last ? y + 1 : last) + x0;
+            for (int x = -lanes; x < count + lanes; x += size) {
+                Vec a = load(above + x), b = load(here + x), c = load(below + x);
+                exchange(a, b);
+                exchange(b, c);
+                exchange(a, b);
+                store(low + lanes + x, a);
+                store(mid + lanes + x, b);
+                store(high + lanes + x, c);
             }
-            sort_columns<size>(rows, ranks, -half, count + half);
-            for (int r = 0; r < size; ++r)
-                for (int i = 0; i < half; ++i) {
-                    float* rank = ranks[r] + lanes;
-                    if (leftmost) rank[-1 - i] = rank[0];
-                    if (rightmost) rank[n + i] = rank[n - 1];
-                }
-            float* MMME_RESTRICT out = s.flow(1, plane, y) + x0;
-            const float (*MMME_RESTRICT from)[chunk + 2 * lanes] = ranks;
-            MMME_IVDEP
-            for (int x = 0; x < count; ++x) {
-                if constexpr (size == 3) {
-                    const float* low = from[0] + lanes + x;
-                    const float* mid = from[1] + lanes + x;
-                    const float* high = from[2] + lanes + x;
-                    out[x] = middle_of(max_of(max_of(low[-1], low[0]), low[1]), middle_of(mid[-1], mid[0], mid[1]),
-                                       min_of(min_of(high[-1], high[0]), high[1]));
-                } else {
-                    float v[25];
-                    for (int r = 0; r < 5; ++r)
-                        for (int c = 0; c < 5; ++c) v[5 * r + c] = from[r][lanes + x + c - half];
-                    out[x] = median_of_columns(v, std::make_integer_sequence<int, sizeof exchanges / 2>());
-                }
+            for (float* line : {low + lanes, mid + lanes, high + lanes}) {
+                if (x0 == 0) line[-1] = line[0];
+                if (x0 + n == width) line[n] = line[n - 1];
+            }
+            float* out = s.flow(1, plane, y) + x0;
+            for (int x = 0; x < count; x += size) {
+                const auto at = [&](const float* line, int dx) { return load_unaligned(line + lanes + x + dx); };
+                store(out + x, middle_of(max_of(max_of(at(low, -1), at(low, 0)), at(low, 1)),
+                                         middle_of(at(mid, -1), at(mid, 0), at(mid, 1)),
+                                         min_of(min_of(at(high, -1), at(high, 0)), at(high, 1))));
             }
             clear_padding(out, n);
         }
@@ -541,7 +563,7 @@ void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL
             if (p.median > 1) {
                 rows(at.height, [&](int begin, int end) {
                     for (int plane = 0; plane < flow_planes; ++plane)
-                        p.median == 3 ? median_rows<3>(s, plane, begin, end) : median_rows<5>(s, plane, begin, end);
+                        p.median == 3 ? median_three(s, plane, begin, end) : median_five(s, plane, begin, end);
                 });
                 s.swap_flow();
             }
