@@ -3,9 +3,12 @@
 // The flow u and the dual variables p are planar. Rows are padded to whole vectors and the padding of u and p stays 0
 // all the time, so no loop treats a border or a last vector specially.
 #include "image.hpp"
+#include "vec.hpp"
 
 #include <cfloat>
 #include <cstring>
+#include <initializer_list>
+#include <type_traits>
 #include <utility>
 
 namespace mmme::MMME_ISA {
@@ -90,35 +93,54 @@ void differentiate(const Prepared& to, int begin, int end) {
     }
 }
 
-// The solver's memory. u[0] holds the flow, u[1] is where the median filter puts it next.
+// The solver's memory. u[0] holds the flow, u[1] is where the median filter puts it next; p1 and p2 hold the x
+// components of the dual variables. What is only read where it belongs is interleaved vector by vector: the dual
+// variables' y components, and the data term (see warp()).
 enum FlowPlane { u1, u2, flow_planes };
-enum Field { p11, p12, p21, p22, ix, iy, rho, inverse, fields };
+enum DualPlane { p11, p21, dual_planes };
+enum Field { p12, p22, unit_x, unit_y, residual, reach, fields };
 
 struct State {
     Level at;
-    float *u[2], *field, *inside, *changes, *open;
+    float *u[2], *dual, *interleaved, *changes, *open;
 
     static std::size_t flow_size(const Level& at) {
         return static_cast<std::size_t>(at.height) * flow_planes * at.pitch;
     }
+    static std::size_t dual_size(const Level& at) { return (at.height + std::size_t{1}) * dual_planes * at.pitch; }
     static std::size_t field_size(const Level& at) { return (at.height + std::size_t{1}) * fields * at.pitch; }
     static std::size_t size(const Level& at) {
-        return 2 * flow_size(at) + field_size(at) + at.pitch + 2 * padded(at.height) + lanes;
+        return 2 * flow_size(at) + dual_size(at) + field_size(at) + 2 * padded(at.height);
     }
 
     State(float* memory, const Level& level) : at(level) {
         u[0] = memory;
-        u[1] = u[0] + flow_size(at);
-        field = u[1] + flow_size(at);
-        inside = field + field_size(at);
-        changes = inside + at.pitch;
+        dual = u[0] + flow_size(at);
+        interleaved = dual + dual_size(at);
+        u[1] = interleaved + field_size(at);
+        changes = u[1] + flow_size(at);
         open = changes + padded(at.height);
     }
     float* flow(int which, int plane, int y) const { return u[which] + (y * flow_planes + plane) * at.pitch + lanes; }
     // Row -1 is zero: the dual variables above the image.
-    float* row(Field f, int y) const { return field + ((y + std::ptrdiff_t{1}) * fields + f) * at.pitch + lanes; }
+    float* row(DualPlane p, int y) const {
+        return dual + ((y + std::ptrdiff_t{1}) * dual_planes + p) * at.pitch + lanes;
+    }
+    // The vector of field f at (x, y) is at row(y) + x * fields + f * Vec::size.
+    float* row(int y) const { return interleaved + (y + std::ptrdiff_t{1}) * fields * at.pitch; }
     Plane plane(int which, int plane) const {
         return {flow(which, plane, 0), flow_planes * at.pitch, at.height, at.width};
+    }
+    // No flow, no dual variables. What the median filter and warp() write before it is read stays as it is.
+    void clear() const {
+        std::memset(u[0], 0, (flow_size(at) + dual_size(at)) * sizeof(float));
+        for (int y = -1; y < at.height; ++y) {
+            float* MMME_RESTRICT to = row(y);
+            for (int x = 0; x < at.width; x += Vec::size, to += fields * Vec::size) {
+                store(to + p12 * Vec::size, broadcast(0.0f));
+                store(to + p22 * Vec::size, broadcast(0.0f));
+            }
+        }
     }
     void swap_flow() {
         float* other = u[0];
@@ -126,6 +148,13 @@ struct State {
         u[1] = other;
     }
 };
+
+MMME_INLINE float min_of(float a, float b) {
+    return a < b ? a : b;
+}
+MMME_INLINE float max_of(float a, float b) {
+    return a > b ? a : b;
+}
 
 MMME_INLINE float clamp(float value, float low, float high) {
     const float above = value > low ? value : low; // low when value is NaN
@@ -136,131 +165,125 @@ MMME_INLINE void clear_padding(float* row, int n) {
     for (int x = n; x < padded(n); ++x) row[x] = 0.0f;
 }
 
-// The bicubic taps of `lanes` neighbouring pixels along one axis: pixel k reads from index[k] + k * step - 1 onwards,
-// where step is 1 along x and 0 along y, with Keys' weights for A = -0.75.
+// The bicubic taps of a vector of pixels along one axis: the pixel in lane k reads from whole[k] - 1 onwards, with
+// Keys' weights for A = -0.75. `low` is what whole - k * step is at least, where step is 1 along x and 0 along y. If it
+// is nowhere more than low + 1, five taps from low - 1 onwards serve all pixels alike; four where it is `low`
+// everywhere.
 struct Taps {
-    std::int32_t index[lanes];
-    float weight[5][lanes];
-    std::int32_t low, high; // of index
+    Vec whole, later, weight[5]; // later: whole - k * step - low
+    std::int32_t low;
+    bool alike, wide;
 };
 
-template <int step> MMME_INLINE void find_taps(Taps& t, int first, const float* MMME_RESTRICT flow, int last) {
+template <int step> MMME_INLINE Taps find_taps(int first, Vec flow, int last) {
     constexpr float a = -0.75f;
-    const float from = static_cast<float>(first), high = static_cast<float>(last);
-    MMME_IVDEP
-    for (int k = 0; k < lanes; ++k) {
-        const float at = clamp(from + static_cast<float>(k * step) + flow[k], -2.0f, high), whole = std::floor(at);
-        const float x = at - whole, y = 1.0f - x, z = x + 1.0f;
-        const float w0 = ((a * z - 5.0f * a) * z + 8.0f * a) * z - 4.0f * a;
-        const float w1 = ((a + 2.0f) * x - (a + 3.0f)) * x * x + 1.0f,
-                    w2 = ((a + 2.0f) * y - (a + 3.0f)) * y * y + 1.0f;
-        t.weight[0][k] = w0;
-        t.weight[1][k] = w1;
-        t.weight[2][k] = w2;
-        t.weight[3][k] = 1.0f - w0 - w1 - w2;
-        t.index[k] = static_cast<std::int32_t>(whole) - k * step;
-    }
-    std::int32_t smallest = t.index[0], largest = t.index[0];
-    for (int k = 1; k < lanes; ++k) {
-        smallest = t.index[k] < smallest ? t.index[k] : smallest;
-        largest = t.index[k] > largest ? t.index[k] : largest;
-    }
-    t.low = smallest;
-    t.high = largest;
+    const Vec one = broadcast(1.0f), from = broadcast(static_cast<float>(first));
+    const Vec lane = step == 1 ? lane_numbers() : broadcast(0.0f);
+    const Vec at = min_of(max_of(from + lane + flow, broadcast(-2.0f)), broadcast(static_cast<float>(last)));
+    Taps t;
+    t.whole = floor(at);
+    const Vec x = at - t.whole, y = one - x, z = x + one;
+    const Vec w0 = fma(fma(fma(broadcast(a), z, broadcast(-5 * a)), z, broadcast(8 * a)), z, broadcast(-4 * a));
+    const Vec w1 = fma(fma(broadcast(a + 2), x, broadcast(-a - 3)), x * x, one);
+    const Vec w2 = fma(fma(broadcast(a + 2), y, broadcast(-a - 3)), y * y, one);
+    const Vec w3 = one - w0 - w1 - w2;
+    const Vec offset = t.whole - lane, any = broadcast(first_lane(offset));
+    const Vec low = all_equal(min_of(offset, any), any) ? any : any - one;
+    t.low = static_cast<std::int32_t>(first_lane(low));
+    t.alike = all_equal(min_of(max_of(offset, low), low + one), offset);
+    t.wide = !all_equal(offset, low);
+    t.later = offset - low;
+    t.weight[0] = w0;
+    t.weight[1] = w1;
+    t.weight[2] = w2;
+    t.weight[3] = w3;
+    return t;
 }
 
-// Five taps from t.low - 1 onwards for all pixels alike, where t.high - t.low <= 1.
-MMME_INLINE void align_taps(Taps& t) {
-    const std::int32_t low = t.low;
-    MMME_IVDEP
-    for (int k = 0; k < lanes; ++k) {
-        const bool later = t.index[k] != low;
-        const float w0 = t.weight[0][k], w1 = t.weight[1][k], w2 = t.weight[2][k], w3 = t.weight[3][k];
-        t.weight[0][k] = later ? 0.0f : w0;
-        t.weight[1][k] = later ? w0 : w1;
-        t.weight[2][k] = later ? w1 : w2;
-        t.weight[3][k] = later ? w2 : w3;
-        t.weight[4][k] = later ? w3 : 0.0f;
-    }
+// Four taps per pixel as five for all.
+MMME_INLINE void widen(Taps& t) {
+    const Vec later = t.later, sooner = broadcast(1.0f) - later; // 0 or 1
+    t.weight[4] = later * t.weight[3];
+    for (int i = 3; i > 0; --i) t.weight[i] = fma(later, t.weight[i - 1], sooner * t.weight[i]);
+    t.weight[0] = sooner * t.weight[0];
 }
 
-template <int n> MMME_INLINE float weigh(const float (&weight)[5][lanes], int k, const float (&value)[5]) {
-    const float sum =
-        weight[0][k] * value[0] + weight[1][k] * value[1] + weight[2][k] * value[2] + weight[3][k] * value[3];
-    return n == 5 ? sum + weight[4][k] * value[4] : sum;
-}
-
-template <int n> MMME_INLINE float weigh_line(const float* from, const Taps& t, int k) {
-    return weigh<n>(t.weight, k, {from[0], from[1], from[2], from[3], n == 5 ? from[4] : 0.0f});
-}
-
-template <int nx, int ny>
-MMME_INLINE float weigh_square(const float* from, std::ptrdiff_t row, const Taps& tx, const Taps& ty, int k) {
-    return weigh<ny>(ty.weight, k,
-                     {weigh_line<nx>(from, tx, k), weigh_line<nx>(from + row, tx, k),
-                      weigh_line<nx>(from + 2 * row, tx, k), weigh_line<nx>(from + 3 * row, tx, k),
-                      ny == 5 ? weigh_line<nx>(from + 4 * row, tx, k) : 0.0f});
-}
+struct Sample {
+    Vec channel[channels];
+};
 
 // The same nx x ny taps for all pixels: whole vectors are read where they lie.
 template <int nx, int ny>
-void sample_together(const float* from, std::ptrdiff_t pitch, const Taps& tx, const Taps& ty,
-                     float (*MMME_RESTRICT out)[lanes]) {
-    MMME_IVDEP
-    for (int k = 0; k < lanes; ++k) {
-        out[0][k] = weigh_square<nx, ny>(from + k, channels * pitch, tx, ty, k);
-        out[1][k] = weigh_square<nx, ny>(from + pitch + k, channels * pitch, tx, ty, k);
-        out[2][k] = weigh_square<nx, ny>(from + 2 * pitch + k, channels * pitch, tx, ty, k);
+MMME_INLINE Sample sample_together(const float* from, std::ptrdiff_t pitch, const Taps& tx, const Taps& ty) {
+    Sample sample;
+    for (int c = 0; c < channels; ++c)
+        for (int j = 0; j < ny; ++j) {
+            const float* row = from + (j * channels + c) * pitch;
+            Vec line = tx.weight[0] * load_unaligned(row);
+            for (int i = 1; i < nx; ++i) line = fma(tx.weight[i], load_unaligned(row + i), line);
+            sample.channel[c] = j == 0 ? ty.weight[0] * line : fma(ty.weight[j], line, sample.channel[c]);
+        }
+    return sample;
+}
+
+// Each pixel by itself.
+Sample sample_apart(const Prepared& image, const Taps& tx, const Taps& ty) {
+    constexpr int size = Vec::size;
+    alignas(sizeof(Vec)) float column[size], row[size], wx[4][size], wy[4][size], value[channels][size];
+    store(column, tx.whole);
+    store(row, ty.whole);
+    for (int i = 0; i < 4; ++i) {
+        store(wx[i], tx.weight[i]);
+        store(wy[i], ty.weight[i]);
     }
+    for (int k = 0; k < size; ++k)
+        for (int c = 0; c < channels; ++c) {
+            float sum = 0.0f;
+            for (int j = 0; j < 4; ++j) {
+                const float* from = image.row(static_cast<Channel>(c), static_cast<int>(row[k]) + j - 1) +
+                                    static_cast<int>(column[k]) - 1;
+                sum += wy[j][k] * (wx[0][k] * from[0] + wx[1][k] * from[1] + wx[2][k] * from[2] + wx[3][k] * from[3]);
+            }
+            value[c][k] = sum;
+        }
+    return {{load(value[grey]), load(value[grey_x]), load(value[grey_y])}};
 }
 
 // Warps curr by the flow, bicubically and with zeros outside, and linearises the data term around it:
-// rho(u) = rho + ix u1 + iy u2.
-void warp(const State& s, const Prepared& prev, const Prepared& curr, int begin, int end) {
+// rho(u) = |g| (residual + unit . u) with the gradient g = |g| unit. A step is at most `bound` |g| = reach along unit.
+void warp(const State& s, const Prepared& prev, const Prepared& curr, float bound, int begin, int end) {
     // Positions beyond these lie in the zeros and so may move there; the padding of a row need not.
     const int last_x = padded(s.at.width) + 1, last_y = s.at.height + 1;
-    for (int y = begin; y < end; ++y) {
-        for (int x = 0; x < s.at.width; x += lanes) {
-            const float* MMME_RESTRICT u = s.flow(0, u1, y) + x;
-            const float* MMME_RESTRICT v = s.flow(0, u2, y) + x;
-            Taps tx, ty;
-            find_taps<1>(tx, x, u, last_x);
-            find_taps<0>(ty, y, v, last_y);
-            float sample[channels][lanes];
-            const float* from = curr.row(grey, ty.low - 1) + tx.low - 1;
-            if (tx.high - tx.low <= 1 && ty.high - ty.low <= 1) {
-                const bool wide = tx.high > tx.low, tall = ty.high > ty.low;
-                if (wide) align_taps(tx);
-                if (tall) align_taps(ty);
-                const auto together = wide ? (tall ? sample_together<5, 5> : sample_together<5, 4>)
-                                           : (tall ? sample_together<4, 5> : sample_together<4, 4>);
-                together(from, curr.pitch, tx, ty, sample);
+    for (int y = begin; y < end; ++y)
+        for (int x = 0; x < s.at.width; x += Vec::size) {
+            const Vec u = load(s.flow(0, u1, y) + x), v = load(s.flow(0, u2, y) + x);
+            Taps tx = find_taps<1>(x, u, last_x), ty = find_taps<0>(y, v, last_y);
+            Sample at;
+            if (tx.alike && ty.alike) {
+                if (tx.wide) widen(tx);
+                if (ty.wide) widen(ty);
+                const float* from = curr.row(grey, ty.low - 1) + tx.low - 1;
+                at = tx.wide ? (ty.wide ? sample_together<5, 5>(from, curr.pitch, tx, ty)
+                                        : sample_together<5, 4>(from, curr.pitch, tx, ty))
+                             : (ty.wide ? sample_together<4, 5>(from, curr.pitch, tx, ty)
+                                        : sample_together<4, 4>(from, curr.pitch, tx, ty));
             } else {
-                for (int k = 0; k < lanes; ++k)
-                    for (int c = 0; c < channels; ++c)
-                        sample[c][k] =
-                            weigh_square<4, 4>(curr.row(static_cast<Channel>(c), ty.index[k] - 1) + tx.index[k] + k - 1,
-                                               channels * curr.pitch, tx, ty, k);
+                at = sample_apart(curr, tx, ty);
             }
-            const float* MMME_RESTRICT before = prev.row(grey, y) + x;
-            float* MMME_RESTRICT out_x = s.row(ix, y) + x;
-            float* MMME_RESTRICT out_y = s.row(iy, y) + x;
-            float* MMME_RESTRICT out_rho = s.row(rho, y) + x;
-            float* MMME_RESTRICT out_inverse = s.row(inverse, y) + x;
-            MMME_IVDEP
-            for (int k = 0; k < lanes; ++k) {
-                const float gx = sample[grey_x][k], gy = sample[grey_y][k], square = gx * gx + gy * gy;
-                out_x[k] = gx;
-                out_y[k] = gy;
-                out_rho[k] = sample[grey][k] - gx * u[k] - gy * v[k] - before[k];
-                out_inverse[k] = -1.0f / (square > 1e-30f ? square : 1e-30f);
-            }
+            const Vec gx = at.channel[grey_x], gy = at.channel[grey_y];
+            const Vec length = sqrt(max_of(fma(gx, gx, gy * gy), broadcast(1e-30f)));
+            const Vec inverse = broadcast(1.0f) / length;
+            const Vec rho = at.channel[grey] - fma(gx, u, fma(gy, v, load(prev.row(grey, y) + x)));
+            float* out = s.row(y) + x * fields;
+            store(out + unit_x * Vec::size, gx * inverse);
+            store(out + unit_y * Vec::size, gy * inverse);
+            store(out + residual * Vec::size, rho * inverse);
+            store(out + reach * Vec::size, broadcast(bound) * length);
         }
-    }
 }
 
 struct Steps {
-    float bound, tau, taut; // lambda theta; tau; tau / theta
+    float tau, taut; // tau; tau / theta
 };
 
 // One sweep in x of an inner iteration. `primal` updates the flow of row y: thresholding of the data term, plus the
@@ -268,58 +291,86 @@ struct Steps {
 // from the flow there and in row y_below; fused, because by then both rows of flow are new and the primal step has used
 // the old p.
 template <bool primal, bool dual> float sweep(const State& s, const Steps& steps, int y, int y_below) {
-    const int n = padded(s.at.width);
-    const float* MMME_RESTRICT gx = s.row(ix, y);
-    const float* MMME_RESTRICT gy = s.row(iy, y);
-    const float* MMME_RESTRICT constant = s.row(rho, y);
-    const float* MMME_RESTRICT scale = s.row(inverse, y);
+    constexpr int size = Vec::size;
+    const int last = (s.at.width - 1) / size * size, in_last = s.at.width - 1 - last;
+    const float* MMME_RESTRICT here = s.row(y);
     const float* MMME_RESTRICT here11 = s.row(p11, y);
-    const float* MMME_RESTRICT here12 = s.row(p12, y);
     const float* MMME_RESTRICT here21 = s.row(p21, y);
-    const float* MMME_RESTRICT here22 = s.row(p22, y);
+    float* MMME_RESTRICT above = s.row(y - 1);
     float* MMME_RESTRICT above11 = s.row(p11, y - 1);
-    float* MMME_RESTRICT above12 = s.row(p12, y - 1);
     float* MMME_RESTRICT above21 = s.row(p21, y - 1);
-    float* MMME_RESTRICT above22 = s.row(p22, y - 1);
     float* MMME_RESTRICT flow1 = s.flow(0, u1, y_below);
     float* MMME_RESTRICT flow2 = s.flow(0, u2, y_below);
     const float* MMME_RESTRICT top1 = s.flow(0, u1, dual ? y - 1 : y);
     const float* MMME_RESTRICT top2 = s.flow(0, u2, dual ? y - 1 : y);
-    const float* MMME_RESTRICT inside = s.inside;
-    const float bound = steps.bound, tau = steps.tau, taut = steps.taut;
-    // One sum per lane: the order of additions is the source's own, not the compiler's choice per instance of this
-    // template, so that rows shared over threads give the same bits.
-    float changes[lanes] = {};
-    for (int first = 0; first < n; first += lanes) MMME_IVDEP
-    for (int k = 0; k < lanes; ++k) {
-        const int x = first + k;
-        float a = flow1[x], b = flow2[x];
-        const float up12 = above12[x], up22 = above22[x];
+    const Vec tau = broadcast(steps.tau), taut = broadcast(steps.taut), one = broadcast(1.0f);
+    Vec changes = broadcast(0.0f);
+
+    // The dual step of a vector ends one vector later, when its square roots are there.
+    struct Gradient {
+        Vec ax, ay, bx, by, a, b;
+    };
+    const auto begin = [&](int x, auto is_last) {
+        const float* field = here + x * fields;
+        Vec a = load(flow1 + x), b = load(flow2 + x);
         if constexpr (primal) {
-            const float d = clamp((constant[x] + gx[x] * a + gy[x] * b) * scale[x], -bound, bound);
-            const float da = d * gx[x] + (here11[x] - here11[x - 1] + here12[x] - up12);
-            const float db = d * gy[x] + (here21[x] - here21[x - 1] + here22[x] - up22);
-            a += da;
-            b += db;
-            flow1[x] = a;
-            flow2[x] = b;
-            changes[k] += da * da + db * db;
+            const Vec ex = load(field + unit_x * size), ey = load(field + unit_y * size);
+            const Vec d = limit(fma(ex, a, fma(ey, b, load(field + residual * size))), load(field + reach * size));
+            const Vec da = fnma(d, ex,
+                                (load(here11 + x) - load_unaligned(here11 + x - 1)) +
+                                    (load(field + p12 * size) - load(above + x * fields + p12 * size)));
+            const Vec db = fnma(d, ey,
+                                (load(here21 + x) - load_unaligned(here21 + x - 1)) +
+                                    (load(field + p22 * size) - load(above + x * fields + p22 * size)));
+            a = a + da;
+            b = b + db;
+            store(flow1 + x, a);
+            store(flow2 + x, b);
+            changes = fma(da, da, fma(db, db, changes));
         }
+        Gradient g{};
         if constexpr (dual) {
-            const float ax = (top1[x + 1] - top1[x]) * inside[x], ay = a - top1[x];
-            const float bx = (top2[x + 1] - top2[x]) * inside[x], by = b - top2[x];
-            const float na = 1.0f + taut * std::sqrt(ax * ax + ay * ay),
-                        nb = 1.0f + taut * std::sqrt(bx * bx + by * by);
-            const float both = 1.0f / (na * nb), ra = both * nb, rb = both * na;
-            above11[x] = (above11[x] + tau * ax) * ra;
-            above12[x] = (up12 + tau * ay) * ra;
-            above21[x] = (above21[x] + tau * bx) * rb;
-            above22[x] = (up22 + tau * by) * rb;
+            const Vec a0 = load(top1 + x), b0 = load(top2 + x);
+            g.ax = load_unaligned(top1 + x + 1) - a0;
+            g.bx = load_unaligned(top2 + x + 1) - b0;
+            if constexpr (is_last) { // no neighbour
+                g.ax = first_lanes(g.ax, in_last);
+                g.bx = first_lanes(g.bx, in_last);
+            }
+            g.ay = a - a0;
+            g.by = b - b0;
+            g.a = sqrt(fma(g.ax, g.ax, g.ay * g.ay));
+            g.b = sqrt(fma(g.bx, g.bx, g.by * g.by));
         }
+        return g;
+    };
+    const auto end = [&](int x, const Gradient& g) {
+        if constexpr (dual) {
+            float* field = above + x * fields;
+            const Vec na = fma(taut, g.a, one), nb = fma(taut, g.b, one);
+            const Vec both = reciprocal(na * nb), ra = both * nb, rb = both * na;
+            store(above11 + x, fma(tau, g.ax, load(above11 + x)) * ra);
+            store(field + p12 * size, fma(tau, g.ay, load(field + p12 * size)) * ra);
+            store(above21 + x, fma(tau, g.bx, load(above21 + x)) * rb);
+            store(field + p22 * size, fma(tau, g.by, load(field + p22 * size)) * rb);
+        }
+    };
+    using No = std::false_type;
+    using Yes = std::true_type;
+    if (last == 0) {
+        end(0, begin(0, Yes()));
+    } else {
+        Gradient g = begin(0, No());
+        for (int x = size; x < last; x += size) {
+            const Gradient next = begin(x, No());
+            end(x - size, g);
+            g = next;
+        }
+        const Gradient next = begin(last, Yes());
+        end(last - size, g);
+        end(last, next);
     }
-    float change = 0.0f;
-    for (int k = 0; k < lanes; ++k) change += changes[k];
-    return change;
+    return sum(changes);
 }
 
 // Row y of one iteration, 0 <= y <= height; the last one is the dual step alone.
@@ -376,110 +427,125 @@ double iterate_in_bands(const State& s, const Steps& steps, const Rows& rows) {
     return change;
 }
 
-MMME_INLINE float min_of(float a, float b) {
-    return a < b ? a : b;
-}
-MMME_INLINE float max_of(float a, float b) {
-    return a > b ? a : b;
-}
-MMME_INLINE float middle_of(float a, float b, float c) {
+MMME_INLINE Vec middle_of(Vec a, Vec b, Vec c) {
     return max_of(min_of(a, b), min_of(max_of(a, b), c));
 }
 
-MMME_INLINE void exchange(float& low, float& high) {
-    const float a = low, b = high;
+template <class Value> MMME_INLINE void exchange(Value& low, Value& high) {
+    const Value a = low, b = high;
     low = min_of(a, b);
     high = max_of(a, b);
 }
 
-// The 5 x 5 median from ascending columns, element 5 r + c the r-th of column c: these exchanges (smaller value to the
-// first place) leave it in place `middle`. Found by pruning a sorter for as long as every input of zeros and ones came
-// out right, which decides it for all inputs (the 0-1 principle).
-constexpr int middle = 12;
-constexpr unsigned char exchanges[][2] = {
-    {0, 1},   {3, 4},   {1, 4},   {0, 3},   {14, 11}, {8, 9},   {5, 6},   {6, 9},   {4, 18},  {12, 14},
-    {13, 14}, {5, 8},   {10, 11}, {1, 8},   {2, 3},   {15, 16}, {10, 13}, {6, 7},   {11, 14}, {3, 4},
-    {18, 19}, {11, 13}, {10, 8},  {11, 12}, {17, 18}, {16, 19}, {23, 13}, {16, 18}, {22, 23}, {15, 17},
-    {22, 24}, {9, 23},  {7, 8},   {21, 24}, {8, 4},   {11, 3},  {6, 7},   {20, 22}, {21, 22}, {15, 7},
-    {17, 16}, {3, 7},   {12, 21}, {20, 9},  {4, 21},  {17, 20}, {7, 4},   {8, 12},  {16, 9},  {16, 20},
-    {4, 16},  {7, 8},   {4, 12},  {12, 20}, {8, 17},  {12, 17}, {4, 12}};
+// Exchanges put the smaller value into the first place.
+using Exchange = unsigned char[2];
+constexpr Exchange sort_four[] = {{0, 1}, {2, 3}, {0, 2}, {1, 3}, {1, 2}};
+constexpr Exchange sort_five[] = {{0, 1}, {3, 4}, {2, 4}, {2, 3}, {1, 4}, {0, 3}, {0, 2}, {1, 3}, {1, 2}};
+constexpr Exchange merge_fours[] = {{0, 4}, {1, 5}, {2, 6}, {3, 7}, {2, 4}, {3, 5}, {1, 2}, {3, 4}, {5, 6}};
+// From two ascending eights and an ascending four: the six in the middle. Found by pruning a merger for as long as
+// every input of zeros and ones came out right, which decides it for all inputs (the 0-1 principle).
+constexpr Exchange middle_six[] = {{4, 12}, {0, 8},   {2, 10},  {6, 14},  {6, 10}, {5, 13},  {4, 8},   {10, 12},
+                                   {3, 11}, {6, 8},   {2, 4},   {1, 9},   {5, 9},  {7, 15},  {7, 11},  {11, 13},
+                                   {3, 5},  {7, 9},   {7, 8},   {9, 10},  {3, 4},  {5, 6},   {10, 18}, {8, 16},
+                                   {4, 10}, {9, 17},  {11, 12}, {12, 16}, {6, 10}, {5, 9},   {3, 19},  {10, 12},
+                                   {6, 8},  {19, 17}, {11, 19}, {7, 11},  {7, 9},  {11, 12}, {10, 9},  {7, 8}};
+constexpr unsigned char six_places[] = {7, 8, 10, 9, 11, 12};
 
-template <int... i> MMME_INLINE float median_of_columns(float (&v)[25], std::integer_sequence<int, i...>) {
-    (exchange(v[exchanges[i][0]], v[exchanges[i][1]]), ...);
-    return v[middle];
+template <const auto& network, int places, int... i>
+MMME_INLINE void apply(Vec (&v)[places], std::integer_sequence<int, i...>) {
+    (exchange(v[network[i][0]], v[network[i][1]]), ...);
+}
+template <const auto& network, int places> MMME_INLINE void apply(Vec (&v)[places]) {
+    apply<network>(v, std::make_integer_sequence<int, sizeof network / sizeof(Exchange)>());
 }
 
-// ranks[r][x]: the r-th smallest of the `size` rows in column x, for columns begin..end.
-template <int size>
-MMME_INLINE void sort_columns(const float* const* rows, float (*ranks)[chunk + 2 * lanes], int begin, int end) {
-    static_assert(size == 3 || size == 5);
-    const float* MMME_RESTRICT r0 = rows[0];
-    const float* MMME_RESTRICT r1 = rows[1];
-    const float* MMME_RESTRICT r2 = rows[2];
-    const float* MMME_RESTRICT r3 = rows[size == 5 ? 3 : 0];
-    const float* MMME_RESTRICT r4 = rows[size == 5 ? 4 : 0];
-    MMME_IVDEP
-    for (int x = begin; x < end; ++x) {
-        float a = r0[x], b = r1[x], c = r2[x], d = r3[x], e = r4[x];
-        if constexpr (size == 3) {
-            exchange(a, b);
-            exchange(b, c);
-            exchange(a, b);
-        } else {
-            exchange(a, b);
-            exchange(d, e);
-            exchange(c, e);
-            exchange(c, d);
-            exchange(b, e);
-            exchange(a, d);
-            exchange(a, c);
-            exchange(b, d);
-            exchange(b, c);
-            ranks[3][x + lanes] = d;
-            ranks[4][x + lanes] = e;
-        }
-        ranks[0][x + lanes] = a;
-        ranks[1][x + lanes] = b;
-        ranks[2][x + lanes] = c;
-    }
-}
-// Median of size x size pixels with repeated borders, from u[0] to u[1].
-template <int size> void median_rows(const State& s, int plane, int begin, int end) {
-    constexpr int half = size / 2;
+using Line = float[chunk + 2 * lanes]; // of columns x0 - lanes .. x0 + chunk + lanes
+
+// The 5 x 5 median with repeated borders of two rows at a time. Their windows share four rows: of these twenty pixels
+// only the six in the middle can be a median. Sorted columns and pairs of columns are shared by neighbouring pixels.
+void median_five(const State& s, int plane, int begin, int end) {
+    constexpr int size = Vec::size;
     const int width = s.at.width, last = s.at.height - 1;
-    float ranks[size][chunk + 2 * lanes]; // of columns x0 - lanes .. x0 + chunk + lanes
+    alignas(64) Line column[4], pair[8], outer[2];
+    for (int y = begin; y < end; y += 2)
+        for (int x0 = 0; x0 < width; x0 += chunk) {
+            const int n = width - x0 < chunk ? width - x0 : chunk, count = padded(n);
+            const auto row = [&](int at) { return s.flow(0, plane, at < 0 ? 0 : at > last ? last : at) + x0; };
+            const float* const rows[] = {row(y - 2), row(y - 1), row(y), row(y + 1), row(y + 2), row(y + 3)};
+            for (int x = -lanes; x < count + lanes; x += size) {
+                Vec v[4];
+                for (int r = 0; r < 4; ++r) v[r] = load(rows[r + 1] + x);
+                apply<sort_four>(v);
+                for (int r = 0; r < 4; ++r) store(column[r] + lanes + x, v[r]);
+                store(outer[0] + lanes + x, load(rows[0] + x));
+                store(outer[1] + lanes + x, load(rows[5] + x));
+            }
+            const auto repeat_borders = [&](float* line) {
+                if (x0 == 0) line[-1] = line[-2] = line[0];
+                if (x0 + n == width) line[n] = line[n + 1] = line[n - 1];
+            };
+            for (Line& line : column) repeat_borders(line + lanes);
+            for (Line& line : outer) repeat_borders(line + lanes);
+            for (int x = -size; x < count; x += size) {
+                Vec v[8];
+                for (int r = 0; r < 4; ++r) {
+                    v[r] = load(column[r] + lanes + x);
+                    v[r + 4] = load_unaligned(column[r] + lanes + x + 1);
+                }
+                apply<merge_fours>(v);
+                for (int r = 0; r < 8; ++r) store(pair[r] + lanes + x, v[r]);
+            }
+            for (int x = 0; x < count; x += size) {
+                Vec v[20];
+                for (int r = 0; r < 8; ++r) {
+                    v[r] = load_unaligned(pair[r] + lanes + x - 2);
+                    v[r + 8] = load(pair[r] + lanes + x);
+                }
+                for (int r = 0; r < 4; ++r) v[r + 16] = load_unaligned(column[r] + lanes + x + 2);
+                apply<middle_six>(v);
+                for (int i = 0; i < 2 && y + i < end; ++i) {
+                    Vec e[5];
+                    for (int c = 0; c < 5; ++c) e[c] = load_unaligned(outer[i] + lanes + x + c - 2);
+                    apply<sort_five>(e);
+                    Vec median = v[six_places[5]]; // the sixth of eleven
+                    for (int c = 0; c < 5; ++c) median = min_of(median, max_of(v[six_places[4 - c]], e[c]));
+                    store(s.flow(1, plane, y + i) + x0 + x, median);
+                }
+            }
+            for (int i = 0; i < 2 && y + i < end; ++i) clear_padding(s.flow(1, plane, y + i) + x0, n);
+        }
+}
+
+// The 3 x 3 median with repeated borders, from u[0] to u[1].
+void median_three(const State& s, int plane, int begin, int end) {
+    constexpr int size = Vec::size;
+    const int width = s.at.width, last = s.at.height - 1;
+    alignas(64) Line low, mid, high;
     for (int y = begin; y < end; ++y)
         for (int x0 = 0; x0 < width; x0 += chunk) {
             const int n = width - x0 < chunk ? width - x0 : chunk, count = padded(n);
-            const bool leftmost = x0 == 0, rightmost = x0 + n == width;
-            const float* rows[size];
-            for (int r = 0; r < size; ++r) {
-                const int at = y + r - half;
-                rows[r] = s.flow(0, plane, at < 0 ? 0 : at > last ? last : at) + x0;
+            const float* above = s.flow(0, plane, y > 0 ? y - 1 : 0) + x0;
+            const float* here = s.flow(0, plane, y) + x0;
+            const float* below = s.flow(0, plane, y < last ? y + 1 : last) + x0;
+            for (int x = -lanes; x < count + lanes; x += size) {
+                Vec a = load(above + x), b = load(here + x), c = load(below + x);
+                exchange(a, b);
+                exchange(b, c);
+                exchange(a, b);
+                store(low + lanes + x, a);
+                store(mid + lanes + x, b);
+                store(high + lanes + x, c);
             }
-            sort_columns<size>(rows, ranks, -half, count + half);
-            for (int r = 0; r < size; ++r)
-                for (int i = 0; i < half; ++i) {
-                    float* rank = ranks[r] + lanes;
-                    if (leftmost) rank[-1 - i] = rank[0];
-                    if (rightmost) rank[n + i] = rank[n - 1];
-                }
-            float* MMME_RESTRICT out = s.flow(1, plane, y) + x0;
-            const float (*MMME_RESTRICT from)[chunk + 2 * lanes] = ranks;
-            MMME_IVDEP
-            for (int x = 0; x < count; ++x) {
-                if constexpr (size == 3) {
-                    const float* low = from[0] + lanes + x;
-                    const float* mid = from[1] + lanes + x;
-                    const float* high = from[2] + lanes + x;
-                    out[x] = middle_of(max_of(max_of(low[-1], low[0]), low[1]), middle_of(mid[-1], mid[0], mid[1]),
-                                       min_of(min_of(high[-1], high[0]), high[1]));
-                } else {
-                    float v[25];
-                    for (int r = 0; r < 5; ++r)
-                        for (int c = 0; c < 5; ++c) v[5 * r + c] = from[r][lanes + x + c - half];
-                    out[x] = median_of_columns(v, std::make_integer_sequence<int, sizeof exchanges / 2>());
-                }
+            for (float* line : {low + lanes, mid + lanes, high + lanes}) {
+                if (x0 == 0) line[-1] = line[0];
+                if (x0 + n == width) line[n] = line[n - 1];
+            }
+            float* out = s.flow(1, plane, y) + x0;
+            for (int x = 0; x < count; x += size) {
+                const auto at = [&](const float* line, int dx) { return load_unaligned(line + lanes + x + dx); };
+                store(out + x, middle_of(max_of(max_of(at(low, -1), at(low, 0)), at(low, 1)),
+                                         middle_of(at(mid, -1), at(mid, 0), at(mid, 1)),
+                                         min_of(min_of(at(high, -1), at(high, 0)), at(high, 1))));
             }
             clear_padding(out, n);
         }
@@ -487,17 +553,17 @@ template <int size> void median_rows(const State& s, int plane, int begin, int e
 
 void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL1& p, const Rows& rows) {
     const Level& at = s.at;
-    const Steps steps{static_cast<float>(p.lambda * p.theta), static_cast<float>(p.tau),
-                      static_cast<float>(p.tau / p.theta)};
+    const Steps steps{static_cast<float>(p.tau), static_cast<float>(p.tau / p.theta)};
+    const float bound = static_cast<float>(p.lambda * p.theta);
     const double enough = static_cast<float>(p.epsilon * p.epsilon * (static_cast<double>(at.height) * at.width));
     for (int i = 0; i < p.warps; ++i) {
-        rows(at.height, [&](int begin, int end) { warp(s, prev, curr, begin, end); });
+        rows(at.height, [&](int begin, int end) { warp(s, prev, curr, bound, begin, end); });
         double change = FLT_MAX;
         for (int outer = 0; change > enough && outer < p.outer_iterations; ++outer) {
             if (p.median > 1) {
                 rows(at.height, [&](int begin, int end) {
                     for (int plane = 0; plane < flow_planes; ++plane)
-                        p.median == 3 ? median_rows<3>(s, plane, begin, end) : median_rows<5>(s, plane, begin, end);
+                        p.median == 3 ? median_three(s, plane, begin, end) : median_five(s, plane, begin, end);
                 });
                 s.swap_flow();
             }
@@ -599,9 +665,8 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
         const Prepared from(prev + offset - Prepared(nullptr, at).size(), at);
         const Prepared to(curr + offset - from.size(), at);
         offset -= from.size();
-        std::memset(memory, 0, State::size(at) * sizeof(float));
         State s(memory, at);
-        for (int x = 0; x < at.width - 1; ++x) s.inside[x] = 1.0f;
+        s.clear();
         if (level < levels - 1 || use_initial) {
             const bool first = level == levels - 1;
             const Level coarser = level_at(height, width, p, first ? level : level + 1);
