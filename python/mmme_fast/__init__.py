@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 from mmme_fast._backend import backends, get_num_threads, set_num_threads, sys_info, use_backend
 from mmme_fast.eeg import Recording, band_power, open_recording, stream_band_power
-from mmme_fast.flow import farneback, tvl1
+from mmme_fast.flow import dis, farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
 from mmme_fast.pipeline import spot
 from mmme_fast.results import Interval, Spotting
@@ -18,6 +18,7 @@ __all__ = [
     "Spotting",
     "backends",
     "band_power",
+    "dis",
     "farneback",
     "get_num_threads",
     "open_frames",
