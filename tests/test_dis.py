@@ -125,7 +125,8 @@ def test_dis_dtypes(backend: str, preset: str) -> None:
         (prev / 255, curr / 255),
         (prev, curr / 255),
     ):
-        assert epe(dis(*frames, preset=preset), truth).mean() <= 1.02 * expected
+        # Only the pyramid of uint8 frames is rounded, so that these differ a little.
+        assert epe(dis(*frames, preset=preset), truth).mean() <= 1.1 * expected
 
 
 def test_dis_deep_frames_keep_their_fractions(backend: str) -> None:

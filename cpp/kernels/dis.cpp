@@ -52,6 +52,9 @@ constexpr Index padded(Index floats) {
 
 // One row of a patch.
 #if defined(__GNUC__)
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi" // rows are passed to functions that are inlined, and to no others
+#endif
 typedef float Row __attribute__((vector_size(patch * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef float Four __attribute__((vector_size(4 * sizeof(float)), aligned(sizeof(float)), may_alias));
 MMME_INLINE Row load(const float* from) {
@@ -828,14 +831,14 @@ void linearise(const State& s, const Level& level, const float* prev, const floa
             extend(s, mean(next).half[0], mean(next).half[1]);
             extend(s, time(next).half[0], time(next).half[1]);
         }
-        const Line here = mean(y), above_ = mean(y - 1), below_ = mean(y + 1);
+        const Line here = mean(y), over = mean(y - 1), under = mean(y + 1);
         const Index count = s.count();
         for (int odd = 0; odd < 2; ++odd) {
             // The columns beside even column k are odd ones k - 1 and k; beside odd column k, even ones k and k + 1.
             const float* MMME_RESTRICT left = here.half[1 - odd] + odd - 1;
             const float* MMME_RESTRICT right = here.half[1 - odd] + odd;
-            const float* MMME_RESTRICT up = above_.half[odd];
-            const float* MMME_RESTRICT low = below_.half[odd];
+            const float* MMME_RESTRICT up = over.half[odd];
+            const float* MMME_RESTRICT low = under.half[odd];
             float* MMME_RESTRICT dx = across.half[odd];
             float* MMME_RESTRICT dy = down.half[odd];
             MMME_IVDEP
@@ -847,8 +850,8 @@ void linearise(const State& s, const Level& level, const float* prev, const floa
         extend(s, across.half[0], across.half[1]);
         extend(s, down.half[0], down.half[1]);
         // The second derivative down: of the differences at the rows below and above, which the border repeats.
-        const int after_ = smaller(y + 1, s.height - 1), before_ = larger(y - 1, 0);
-        const Line ends[] = {mean(after_ + 1), mean(after_ - 1), mean(before_ + 1), mean(before_ - 1)};
+        const int next_row = smaller(y + 1, s.height - 1), last_row = larger(y - 1, 0);
+        const Line ends[] = {mean(next_row + 1), mean(next_row - 1), mean(last_row + 1), mean(last_row - 1)};
         const Line now = time(y), earlier = time(y - 1), later = time(y + 1);
         for (int odd = 0; odd < 2; ++odd) {
             const int other = 1 - odd;
