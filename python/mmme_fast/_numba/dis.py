@@ -40,7 +40,7 @@ def _scales(height: int, width: int, finest: int) -> tuple[int, int]:
     return min(finest, coarsest), coarsest
 
 
-def _area_weights(n: int, m: int) -> Floats:
+def _area_weights(n: int, m: int) -> Any:
     """Return the weights (m, n) that average n samples into m cells."""
     step = n / m
     low = np.arange(m)[:, None] * step
@@ -49,7 +49,7 @@ def _area_weights(n: int, m: int) -> Floats:
     return (weights.clip(0) / step).astype(np.float32)
 
 
-def _reduced(grey: Floats, shape: tuple[int, int], whole: bool) -> Floats:
+def _reduced(grey: Any, shape: tuple[int, int], whole: bool) -> Any:
     """Return the area means of an image; whole grey values stay whole."""
     (height, width), (rows, columns) = grey.shape, shape
     f = height // rows
