@@ -46,6 +46,11 @@ struct Farneback {
     bool gaussian;
 };
 
+struct DIS {
+    int finest_scale, patch_stride, iterations; // iterations: of the search, both passes together
+    int refinements;                            // fixed-point iterations of the variational refinement
+};
+
 // A dense flow method in two steps, so that a frame that occurs in several pairs is prepared once.
 // Sizes are in floats; frame and scratch are 64-byte aligned.
 template <class Params> struct FlowKernel {
@@ -90,6 +95,7 @@ struct Kernels {
     const char* name;
     FlowKernel<TVL1> tvl1;
     FlowKernel<Farneback> farneback;
+    FlowKernel<DIS> dis;
     // flow (height, width, 2) -> (height, width), or (height, width, 3) with components.
     void (*strain)(const float* flow, float* out, int height, int width, const Strain&);
     // values (height, width, channels) -> (rows, columns, channels): means of the cells of a lattice whose lines lie at

@@ -74,6 +74,13 @@ void farneback(const py::array& prev, const py::array& curr, Floats flow, bool u
     run_flow(active().farneback, params, prev, curr, flow, use_initial, 0, threads);
 }
 
+void dis(const py::array& prev, const py::array& curr, Floats flow, bool use_initial, int finest_scale,
+         int patch_stride, int iterations, int refinements, int threads) {
+    require(finest_scale >= 0 && patch_stride >= 1 && patch_stride <= 8, "finest_scale or patch_stride out of range");
+    const DIS params{finest_scale, patch_stride, iterations, refinements};
+    run_flow(active().dis, params, prev, curr, flow, use_initial, 0, threads);
+}
+
 void strain(const Floats& flow, Floats out, const std::string& stencil, const std::string& convention, bool components,
             int threads) {
     const Strain params{
@@ -221,6 +228,9 @@ PYBIND11_MODULE(_core, m) {
           py::arg("pyr_scale"), py::arg("levels"), py::arg("window"), py::arg("iterations"), py::arg("poly_n"),
           py::arg("poly_sigma"), py::arg("gaussian"), py::arg("threads"),
           "Farneback flow of pairs of frames, written to flow.");
+    m.def("dis", dis, exact("prev"), exact("curr"), exact("flow"), py::arg("use_initial"), py::arg("finest_scale"),
+          py::arg("patch_stride"), py::arg("iterations"), py::arg("refinements"), py::arg("threads"),
+          "Dense inverse search flow of pairs of frames, written to flow.");
     m.def("strain", strain, exact("flow"), exact("out"), py::arg("stencil"), py::arg("convention"),
           py::arg("components"), py::arg("threads"), "Optical strain of flow fields, written to out.");
     m.def("block_means", block_means, exact("values"), exact("out"), py::arg("threads"),

@@ -67,6 +67,12 @@ void farneback_prepare(const Image&, int height, int width, const Farneback&, fl
 void farneback_solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
                      const Farneback&, float* scratch, const Rows&);
 
+std::size_t dis_frame_size(int height, int width, const DIS&);
+std::size_t dis_scratch_size(int height, int width, const DIS&);
+void dis_prepare(const Image&, int height, int width, const DIS&, float* frame, float* scratch, const Rows&);
+void dis_solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width, const DIS&,
+               float* scratch, const Rows&);
+
 void strain(const float* flow, float* out, int height, int width, const Strain&);
 void block_means(const float* values, float* out, int height, int width, int channels, int rows, int columns);
 void warp(const float* frame, float* out, int height, int width, const double* matrix);

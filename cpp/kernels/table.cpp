@@ -9,6 +9,7 @@ const Kernels kernels = {
     MMME_STRING(MMME_ISA),
     {tvl1_frame_size, tvl1_scratch_size, tvl1_prepare, tvl1_solve, tvl1_resumed, tvl1_misfit},
     {farneback_frame_size, farneback_scratch_size, farneback_prepare, farneback_solve, nullptr, nullptr},
+    {dis_frame_size, dis_scratch_size, dis_prepare, dis_solve, nullptr, nullptr},
     strain,
     block_means,
     warp,

@@ -11,7 +11,7 @@ from mmme_fast._backend import (
     use_backend,
 )
 from mmme_fast.eeg import Recording, band_power, open_recording, stream_band_power
-from mmme_fast.flow import farneback, tvl1
+from mmme_fast.flow import dis, farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
 from mmme_fast.pipeline import spot
 from mmme_fast.results import Interval, Spotting
@@ -25,6 +25,7 @@ __all__ = [
     "Spotting",
     "backends",
     "band_power",
+    "dis",
     "farneback",
     "get_num_threads",
     "open_frames",

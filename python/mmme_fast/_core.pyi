@@ -41,6 +41,17 @@ def farneback(
     gaussian: bool,
     threads: int,
 ) -> None: ...
+def dis(
+    prev: NDArray[Any],
+    curr: NDArray[Any],
+    flow: Floats,
+    use_initial: bool,
+    finest_scale: int,
+    patch_stride: int,
+    iterations: int,
+    refinements: int,
+    threads: int,
+) -> None: ...
 def strain(flow: Floats, out: Floats, stencil: str, convention: str, components: bool, threads: int) -> None: ...
 def block_means(values: Floats, out: Floats, threads: int) -> None: ...
 def warp(frames: Floats, out: Floats, matrices: NDArray[np.float64], threads: int) -> None: ...

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmme_fast._arrays import number, pairs, start_flow, whole
+from mmme_fast._arrays import number, one_of, pairs, start_flow, whole
 from mmme_fast._backend import kernels, resolve_threads
+
+# OpenCV 5's presets of dense inverse search: finest scale, patch stride, iterations of the search, fixed-point
+# iterations of the variational refinement.
+_DIS_PRESETS = {"ultrafast": (2, 4, 12, 0), "fast": (2, 4, 16, 5), "medium": (1, 3, 25, 5)}
 
 
 def tvl1(
@@ -172,4 +176,51 @@ def farneback(
         a, b, flow, initial_flow is not None, pyr_scale, levels, window, iterations, poly_n, poly_sigma, bool(gaussian),
         resolve_threads(threads),
     )  # fmt: skip
+    return flow[0] if single else flow
+
+
+def dis(
+    prev: ArrayLike,
+    curr: ArrayLike,
+    *,
+    preset: str = "medium",
+    initial_flow: ArrayLike | None = None,
+    threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Dense optical flow by dense inverse search (DIS).
+
+    The result is that of OpenCV 5's ``cv2.DISOpticalFlow`` with the same preset, up to rounding.
+
+    Parameters
+    ----------
+    prev, curr : array_like, (y, x) or (frame, y, x)
+        Frames as uint8 (0-255), uint16 (0-65535) or float (0-1), at least 8 x 8 pixels. They broadcast against each
+        other: ``dis(film[0], film[1:])`` is every frame against a reference. The pyramid of uint8 frames is rounded
+        to whole grey values, as OpenCV has it; that of deeper frames, which OpenCV does not take, is not.
+    preset : {"medium", "fast", "ultrafast"}, default "medium"
+        "medium" computes the flow at half the size of the frames, the others at a quarter; "ultrafast" leaves out the
+        variational refinement. Frames too small for that are computed at a larger scale.
+    initial_flow : array_like, (y, x, 2) or (frame, y, x, 2), optional
+        Flow that each patch tries, at every level, beside what was found so far, in pixels.
+    threads : int, optional
+        Default: `get_num_threads()`.
+
+    Returns
+    -------
+    ndarray of float32, (y, x, 2) or (frame, y, x, 2)
+        (dx, dy) in pixels: ``curr[y + dy, x + dx]`` shows what ``prev[y, x]`` showed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument breaks its rule; the message names argument, rule and value.
+
+    References
+    ----------
+    Kroeger, Timofte, Dai, Van Gool, "Fast optical flow using dense inverse search", ECCV 2016.
+    """
+    a, b, single = pairs(prev, curr)
+    parameters = _DIS_PRESETS[one_of(preset, "preset", tuple(_DIS_PRESETS))]
+    flow = start_flow(initial_flow, a.shape)
+    kernels().dis(a, b, flow, initial_flow is not None, *parameters, resolve_threads(threads))
     return flow[0] if single else flow
