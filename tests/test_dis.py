@@ -103,7 +103,7 @@ def test_dis_initial_flow(backend: str, preset: str) -> None:
     ours = dis(prev, curr, preset=preset, initial_flow=start)
     assert epe(ours, opencv(prev, curr, preset, start)).mean() < 0.02
     np.testing.assert_array_equal(start, kept)
-    assert epe(ours, dis(prev, curr, preset=preset)).mean() > 1
+    assert epe(ours, dis(prev, curr, preset=preset)).mean() > 0.3
     far = 1e20 * np.random.default_rng(0).normal(size=start.shape)  # beyond what an int holds
     assert np.isfinite(dis(prev, curr, preset=preset, initial_flow=far)).all()
 

@@ -10,12 +10,6 @@
 
 #include <cstring>
 
-#if defined(__GNUC__)
-#define MMME_UNROLL _Pragma("GCC unroll 8")
-#else
-#define MMME_UNROLL
-#endif
-
 namespace mmme::MMME_ISA {
 namespace {
 
@@ -51,12 +45,12 @@ constexpr Index padded(Index floats) {
 }
 
 // One row of a patch.
-#if defined(__GNUC__)
+#ifdef MMME_VECTOR
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wpsabi" // rows are passed to functions that are inlined, and to no others
 #endif
-typedef float Row __attribute__((vector_size(patch * sizeof(float)), aligned(sizeof(float)), may_alias));
-typedef float Four __attribute__((vector_size(4 * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef float Row MMME_VECTOR(patch * sizeof(float));
+typedef float Four MMME_VECTOR(4 * sizeof(float));
 MMME_INLINE Row load(const float* from) {
     return *reinterpret_cast<const Row*>(from);
 }

@@ -48,7 +48,6 @@ MMME_NOINLINE void slide(const float* values, float* out, std::ptrdiff_t samples
         return spare;
     };
     for (std::ptrdiff_t block = 0; block + window <= samples; block += window) {
-        MMME_LANES
         for (int l = 0; l < W; ++l) a[l] = First::neutral, b[l] = Second::neutral;
         for (std::ptrdiff_t j = window; j-- > 0;) {
             const float* MMME_RESTRICT x = row(block + j);
@@ -57,7 +56,6 @@ MMME_NOINLINE void slide(const float* values, float* out, std::ptrdiff_t samples
             std::memcpy(suffix1 + j * W, a, sizeof(a));
             if constexpr (two) std::memcpy(suffix2 + j * W, b, sizeof(b));
         }
-        MMME_LANES
         for (int l = 0; l < W; ++l) a[l] = First::neutral, b[l] = Second::neutral;
         for (std::ptrdiff_t j = 0; j < window && block + j + window <= samples; ++j) {
             if (j > 0) {

@@ -132,6 +132,7 @@ def _cgroup_cpus(root: Path = Path("/")) -> int:
     """
     quotas = [sys.maxsize]
     with suppress(OSError, ValueError):
+        files: tuple[str, ...]
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
