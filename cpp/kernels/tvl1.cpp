@@ -712,11 +712,12 @@ double tvl1_misfit(const float* prev, const float* curr, const float* flow, int 
     for (int y = 0; y < height; ++y) {
         float row = 0.0f;
         for (int x = 0; x < width; ++x) {
-            const float* u = flow + 2 * (std::ptrdiff_t{y} * width + x);
-            const float at_x = clamp(flow ? x + u[0] : x, 0.0f, last_x),
-                        at_y = clamp(flow ? y + u[1] : y, 0.0f, last_y);
-            const int left = static_cast<int>(at_x),
-                      upper = static_cast<int>(at_y); // what lies beyond the last counts 0
+            const std::ptrdiff_t i = 2 * (std::ptrdiff_t{y} * width + x);
+            const float dx = flow ? flow[i] : 0.0f, dy = flow ? flow[i + 1] : 0.0f;
+            const float at_x = clamp(static_cast<float>(x) + dx, 0.0f, last_x);
+            const float at_y = clamp(static_cast<float>(y) + dy, 0.0f, last_y);
+            // What lies beyond the last column and row counts 0.
+            const int left = static_cast<int>(at_x), upper = static_cast<int>(at_y);
             const float wx = at_x - static_cast<float>(left), wy = at_y - static_cast<float>(upper);
             const float* a = to.row(grey, upper) + left;
             const float* b = to.row(grey, upper + 1) + left;
