@@ -28,24 +28,12 @@ def opencv(prev: Array, curr: Array, preset: str) -> Array:
     return np.stack([method.calc(a, b, None) for a, b in zip(prev, curr, strict=True)])
 
 
+@pytest.mark.parametrize("form", ["one pair", "film"])
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("size", [128, 256, 512])
-def bench_dis_pair(benchmark: Any, library: str, note_epe: Any, size: int, preset: str) -> None:
-    benchmark.group = f"dis {preset} {size}x{size}, one pair"
-    prev, curr = film(size)[:1], film(size)[5:6]
-    run, options = (opencv, {}) if library == "stock" else (dis, {"threads": 1})
-    rounds = {128: 100, 256: 40, 512: 10}[size]
-    flow = benchmark.pedantic(run, (prev, curr), {"preset": preset, **options}, rounds=rounds, warmup_rounds=1)
-    assert note_epe(flow, opencv(prev, curr, preset)).mean() < 1e-3
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("size", [128, 256, 512])
-def bench_dis_film(benchmark: Any, library: str, note_epe: Any, size: int, preset: str) -> None:
-    benchmark.group = f"dis {preset} {size}x{size}, film of {FRAMES} frames"
-    prev, curr = film(size)[:-1], film(size)[1:]
-    run, options = (opencv, {}) if library == "stock" else (dis, {"threads": 1})
-    rounds = {128: 10, 256: 5, 512: 2}[size]
-    flow = benchmark.pedantic(run, (prev, curr), {"preset": preset, **options}, rounds=rounds, warmup_rounds=1)
-    some = [0, 30, -1]
-    assert note_epe(flow[some], opencv(prev[some], curr[some], preset)).mean() < 1e-3
+def bench_dis(benchmark: Any, backend: str, beside: Any, note_epe: Any, size: int, preset: str, form: str) -> None:
+    benchmark.group = f"dis {preset} {size}x{size}, {form}"
+    frames = film(size)
+    prev, curr = (frames[:1], frames[5:6]) if form == "one pair" else (frames[:-1], frames[1:])
+    ours, theirs = beside(lambda: dis(prev, curr, preset=preset, threads=1), lambda: opencv(prev, curr, preset))
+    assert note_epe(ours, theirs).mean() < 1e-3

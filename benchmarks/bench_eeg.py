@@ -39,15 +39,12 @@ def by_fft(data: NDArray[Any], hop: int) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("hop", [1000, 100], ids=["hop 1 s", "hop 100 ms"])
-def bench_band_power(benchmark: Any, recording: NDArray[np.float32], hop: int, library: str) -> None:
+def bench_band_power(benchmark: Any, backend: str, beside: Any, recording: NDArray[np.float32], hop: int) -> None:
     benchmark.group = f"band power, 64 channels x 60 s, hop {hop} ms"
-    rounds = 5 if hop < 1000 else 20
-    if library == "stock":
-        got = benchmark.pedantic(by_fft, (recording, hop), rounds=rounds)
-    else:
-        options = {"hop": hop / SFREQ, "threads": 1}
-        got = benchmark.pedantic(eeg.band_power, (recording, SFREQ), options, rounds=rounds, warmup_rounds=1)
+    ours, _ = beside(
+        lambda: eeg.band_power(recording, SFREQ, hop=hop / SFREQ, threads=1), lambda: by_fft(recording, hop)
+    )
     want = by_fft(recording.astype(np.float64), hop)
-    error = float(np.abs(got / want - 1).max())
+    error = float(np.abs(ours / want - 1).max())
     benchmark.extra_info["max_relative_error"] = error
-    assert error < (1e-2 if library == "stock" else 5e-5)
+    assert error < 5e-5

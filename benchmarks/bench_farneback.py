@@ -28,22 +28,23 @@ def opencv(prev: Array, curr: Array) -> Array:
 
 
 @pytest.mark.parametrize("size", [128, 256, 512])
-def bench_farneback_pair(benchmark: Any, library: str, note_epe: Any, size: int) -> None:
+def bench_farneback_pair(benchmark: Any, backend: str, beside: Any, note_epe: Any, size: int) -> None:
     benchmark.group = f"farneback {size}x{size}, one pair"
     prev, curr = film(size)[:1], film(size)[5:6]
-    run, options = (opencv, {}) if library == "stock" else (farneback, {"threads": 1})
-    flow = benchmark.pedantic(run, (prev, curr), options, rounds={128: 40, 256: 15, 512: 5}[size], warmup_rounds=1)
-    assert note_epe(flow, opencv(prev, curr)).mean() < 1e-4
+    rounds = {128: 40, 256: 15, 512: 7}[size]
+    ours, theirs = beside(lambda: farneback(prev, curr, threads=1), lambda: opencv(prev, curr), rounds=rounds)
+    assert note_epe(ours, theirs).mean() < 1e-4
 
 
 @pytest.mark.parametrize("form", ["interval", "reference"])
 @pytest.mark.parametrize("size", [128, 256, 512])
-def bench_farneback_film(benchmark: Any, library: str, note_epe: Any, size: int, form: str) -> None:
+def bench_farneback_film(benchmark: Any, backend: str, beside: Any, note_epe: Any, size: int, form: str) -> None:
     benchmark.group = f"farneback {size}x{size}, film of {FRAMES} frames, {form}"
     frames = film(size)
     prev, curr = (frames[:-1] if form == "interval" else frames[0]), frames[1:]
-    run, options = (opencv, {}) if library == "stock" else (farneback, {"threads": 1})
-    flow = benchmark.pedantic(run, (prev, curr), options, rounds={128: 5, 256: 3, 512: 1}[size], warmup_rounds=1)
-    some = [0, 30, -1]
-    expected = opencv(prev[some] if prev.ndim == 3 else prev, curr[some])
-    assert note_epe(flow[some], expected).mean() < 1e-4
+    some = slice(None, None, {128: 1, 256: 4, 512: 12}[size])
+    fewer = prev[some] if prev.ndim == 3 else prev, curr[some]
+    ours, theirs = beside(
+        lambda: farneback(prev, curr, threads=1), lambda: opencv(*fewer), share=len(fewer[1]) / len(curr)
+    )
+    assert note_epe(ours[some], theirs).mean() < 1e-4

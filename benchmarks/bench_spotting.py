@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from mmme_fast import sliding_window
 from mmme_fast.spotting import matched
@@ -24,19 +25,18 @@ def scipy_windows(values: NDArray[np.float32], statistic: str) -> NDArray[np.flo
 
 
 @pytest.mark.parametrize("statistic", ["mean", "range", "threshold"])
-def bench_sliding(benchmark: BenchmarkFixture, library: str, statistic: str) -> None:
+def bench_sliding(benchmark: Any, backend: str, beside: Any, statistic: str) -> None:
     benchmark.group = f"sliding {statistic}, 90,000 x 36, window {WINDOW}"
-    if library == "stock":
-        got = benchmark(scipy_windows, SIGNALS, statistic)
-    else:
-        got = benchmark(sliding_window, SIGNALS, WINDOW, statistic, threads=1)
-    error = float(np.abs(got - scipy_windows(SIGNALS, statistic)).max())
+    ours, theirs = beside(
+        lambda: sliding_window(SIGNALS, WINDOW, statistic, threads=1), lambda: scipy_windows(SIGNALS, statistic)
+    )
+    error = float(np.abs(ours - theirs).max())
     benchmark.extra_info["max_error"] = error
     assert error < 1e-4
 
 
 @pytest.mark.benchmark(group="matched, 60 s of 169 blocks at 50 Hz")
-def bench_matched(benchmark: BenchmarkFixture) -> None:
+def bench_matched(benchmark: Any) -> None:
     blocks = np.random.default_rng(0).normal(scale=0.02, size=(3000, 169, 2)).astype(np.float32)
     grid = np.stack(np.meshgrid(np.arange(13), np.arange(13)), -1).reshape(-1, 2) / 16 + 1 / 8
     stream = [(blocks, np.ones(blocks.shape[:2], bool))]

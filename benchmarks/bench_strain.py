@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pytest
 from numpy.typing import NDArray
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from mmme_fast import optical_strain
 
@@ -18,9 +18,9 @@ def numpy_strain(flow: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.sqrt(ux**2 + vy**2 + 0.5 * (uy + vx) ** 2)
 
 
-@pytest.mark.benchmark(group="strain 256x256, 64 fields")
-def bench_strain(benchmark: BenchmarkFixture, library: str) -> None:
-    got = benchmark(numpy_strain, FLOW) if library == "stock" else benchmark(optical_strain, FLOW, threads=1)
-    error = float(np.abs(got - numpy_strain(FLOW)).max())
+def bench_strain(benchmark: Any, backend: str, beside: Any) -> None:
+    benchmark.group = "strain 256x256, 64 fields"
+    ours, theirs = beside(lambda: optical_strain(FLOW, threads=1), lambda: numpy_strain(FLOW), rounds=15)
+    error = float(np.abs(ours - theirs).max())
     benchmark.extra_info["max_error"] = error
     assert error < 1e-5

@@ -46,14 +46,11 @@ def reference(size: int) -> tuple[Floats, float]:
 
 
 @pytest.mark.parametrize("size", [128, 256, 512])
-def bench_tvl1(benchmark: Any, library: str, note_epe: Any, size: int) -> None:
+def bench_tvl1(benchmark: Any, backend: str, beside: Any, note_epe: Any, size: int) -> None:
     benchmark.group = f"tvl1 {size}x{size}"
     prev, curr = frames(size)
     expected, floor = reference(size)
-    if library == "stock":
-        benchmark.pedantic(opencv, (prev, curr), rounds=3)
-        return
-    flow = benchmark.pedantic(tvl1, (prev, curr), {"threads": 1}, rounds=5, warmup_rounds=1)
+    flow, _ = beside(lambda: tvl1(prev, curr, threads=1), lambda: opencv(prev, curr))
     error = note_epe(flow, expected)
     benchmark.extra_info["floor"] = floor
     assert error.mean() < 1.5 * floor + 1e-3
@@ -80,17 +77,18 @@ def film(size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Floats]:
 
 @pytest.mark.parametrize("warm_start", [0, 32])
 @pytest.mark.parametrize("size", [128, 256, 512])
-def bench_tvl1_film(benchmark: Any, library: str, size: int, warm_start: int) -> None:
+def bench_tvl1_film(benchmark: Any, backend: str, beside: Any, size: int, warm_start: int) -> None:
     benchmark.group = f"tvl1 {size}x{size}, film"
     prev, curr, truth = film(size)
-    if library == "stock":
-        if warm_start:
-            pytest.skip("OpenCV has no warm start")
-        some = np.linspace(0, len(prev) // 2, 4, dtype=int)  # before the cut
-        prev, curr, truth = prev[some], curr[some], truth[some]
-        flow = benchmark.pedantic(lambda: np.stack(list(map(opencv, prev, curr))), rounds=1)
-    else:
-        flow = benchmark.pedantic(tvl1, (prev, curr), {"warm_start": warm_start, "threads": 1}, rounds=1)
-    error = float(np.nanmean(np.linalg.norm(flow - truth, axis=-1)))
-    benchmark.extra_info.update(pairs=len(prev), epe_to_truth=error)
-    assert error < 0.1
+    some = np.linspace(0, len(prev) // 2, 4, dtype=int)  # before the cut
+
+    def ours() -> Floats:
+        return tvl1(prev, curr, warm_start=warm_start, threads=1)
+
+    def theirs() -> Floats:
+        return np.stack(list(map(opencv, prev[some], curr[some])))
+
+    flow, stock = beside(ours, theirs, rounds=3, share=len(some) / len(prev))
+    errors = [float(np.nanmean(np.linalg.norm(f - t, axis=-1))) for f, t in ((flow, truth), (stock, truth[some]))]
+    benchmark.extra_info.update(epe_to_truth=errors[0], stock_epe=errors[1])
+    assert errors[0] < 0.1

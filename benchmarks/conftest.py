@@ -1,9 +1,11 @@
-"""What the benchmarks share: the stock library and every backend in turn, errors noted, and one table at the end."""
+"""What the benchmarks share: two calls measured in turns, errors noted, and one table at the end."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,25 +13,57 @@ import pytest
 from numpy.typing import NDArray
 
 import mmme_fast
-from mmme_fast import _backend
 
+Call = Callable[[], Any]
 rows: list[dict[str, Any]] = []
 
 
-@pytest.fixture(params=["stock", *mmme_fast.backends()])
-def library(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The library to measure: "stock" (OpenCV, SciPy or NumPy, one thread) or one of our backends, made active."""
+@pytest.fixture(autouse=True)
+def _one_thread_of_opencv() -> None:
     try:
         import cv2
     except ImportError:
-        pass
-    else:
-        cv2.setNumThreads(1)
-    before = _backend.active_backend()
-    if request.param != "stock":
-        mmme_fast.use_backend(request.param)
+        return
+    cv2.setNumThreads(1)
+
+
+@pytest.fixture(params=mmme_fast.backends())
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each backend in turn, made active."""
+    before = mmme_fast.sys_info()["backend"]
+    mmme_fast.use_backend(request.param)
     yield request.param
     mmme_fast.use_backend(before)
+
+
+@pytest.fixture
+def beside(benchmark: Any) -> Callable[..., tuple[Any, Any]]:
+    """A function that measures a call beside another that does the same, and returns what each returned."""
+
+    def measure(ours: Call, stock: Call, *, rounds: int = 5, share: float = 1.0) -> tuple[Any, Any]:
+        """Take turns: `stock` once, then `ours` as often as takes about as long, so that whatever else the machine does
+        slows both alike. `share` is the part of the work of `ours` that `stock` does."""
+
+        def timed(call: Call) -> tuple[Any, float]:
+            began = perf_counter()
+            result = call()
+            return result, perf_counter() - began
+
+        def shortest(call: Call) -> float:
+            return min(timed(call)[1] for _ in range(2))
+
+        expected = stock()  # both compile and touch their memory first
+        ours()
+        iterations = max(1, round(shortest(stock) / shortest(ours)))
+        turns: list[float] = []
+        got = benchmark.pedantic(
+            ours, rounds=rounds, iterations=iterations, teardown=lambda: turns.append(timed(stock)[1])
+        )
+        theirs = median(turns) / share
+        benchmark.extra_info.update(stock=theirs, ratio=theirs / benchmark.stats.stats.median)
+        return got, expected
+
+    return measure
 
 
 @pytest.fixture
@@ -54,20 +88,16 @@ def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Each backend beside the stock library: median time, ratio of medians, and the error between them."""
+    """Each backend beside the stock library: medians, ratio of medians, and the error between the two."""
     groups = defaultdict(list)
     for row in rows:
         groups[row["group"]].append(row)
     for group, members in groups.items():
         terminalreporter.section(str(group))
-        stock = next((m for m in members if m["params"] and m["params"].get("library") == "stock"), None)
         for row in members:
+            notes = dict(row["extra_info"])
+            stock, ratio = notes.pop("stock", None), notes.pop("ratio", None)
             name = "-".join(map(str, (row["params"] or {"": row["name"]}).values()))
-            ratio = f"{per_pair(stock) / per_pair(row):7.2f}x" if stock else " " * 8
-            notes = "  ".join(f"{k} {v:.2g}" for k, v in row["extra_info"].items() if isinstance(v, int | float))
-            terminalreporter.write_line(f"{name:32} {row['stats']['median'] * 1e3:10.3f} ms {ratio}  {notes}")
-
-
-def per_pair(row: dict[str, Any]) -> float:
-    """The median time over the pairs that it took: the stock library may have been given fewer."""
-    return float(row["stats"]["median"] / row["extra_info"].get("pairs", 1))
+            beside = f"{stock * 1e3:10.3f} ms {ratio:7.2f}x" if stock else " " * 22
+            said = "  ".join(f"{k} {v:.2g}" for k, v in notes.items() if isinstance(v, int | float))
+            terminalreporter.write_line(f"{name:24} {row['stats']['median'] * 1e3:10.3f} ms, stock {beside}  {said}")

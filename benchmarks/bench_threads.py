@@ -1,0 +1,32 @@
+"""Two threads over one: 64 pairs, and the rows of one pair shared out."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import mmme_fast
+from mmme_fast import dis, farneback, synth, tvl1
+
+PAIRS = 64
+
+pytestmark = pytest.mark.skipif(mmme_fast.get_num_threads() < 2, reason="this process has one CPU")
+
+
+@cache
+def film(size: int) -> NDArray[np.uint8]:
+    return synth.film(1, PAIRS + 1, size, micro=0, macro=0, blinks=0, sway=3, seed=1).frames()
+
+
+@pytest.mark.parametrize("pairs", [PAIRS, 1])
+@pytest.mark.parametrize("method", [tvl1, farneback, dis], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("size", [128, 256, 512])
+def bench_two_threads(benchmark: Any, beside: Any, method: Any, size: int, pairs: int) -> None:
+    benchmark.group = f"{method.__name__} {size}x{size}, two threads beside one, {pairs} pairs"
+    prev, curr = film(size)[:pairs], film(size)[1 : pairs + 1]
+    two, one = beside(lambda: method(prev, curr, threads=2), lambda: method(prev, curr, threads=1))
+    assert np.array_equal(two, one)
