@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -44,20 +43,22 @@ def beside(benchmark: Any) -> Callable[..., tuple[Any, Any]]:
         """Take turns: `stock` once, then `ours` as often as takes about as long, so that whatever else the machine does
         slows both alike. `share` is the part of the work of `ours` that `stock` does."""
 
-        def timed(call: Call) -> tuple[Any, float]:
-            began = perf_counter()
-            result = call()
-            return result, perf_counter() - began
+        clock = benchmark._timer  # perf_counter, or that of --benchmark-timer
+
+        def seconds(call: Call) -> float:
+            began = clock()
+            call()
+            return float(clock() - began)
 
         def shortest(call: Call) -> float:
-            return min(timed(call)[1] for _ in range(2))
+            return min(seconds(call) for _ in range(2))
 
         expected = stock()  # both compile and touch their memory first
         ours()
         iterations = max(1, round(shortest(stock) / shortest(ours)))
         turns: list[float] = []
         got = benchmark.pedantic(
-            ours, rounds=rounds, iterations=iterations, teardown=lambda: turns.append(timed(stock)[1])
+            ours, rounds=rounds, iterations=iterations, teardown=lambda: turns.append(seconds(stock))
         )
         theirs = median(turns) / share
         benchmark.extra_info.update(stock=theirs, ratio=theirs / benchmark.stats.stats.median)
