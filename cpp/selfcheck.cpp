@@ -89,6 +89,9 @@ constexpr TVL1 tvl1{0.25, 0.15, 0.3, 0.0, 0.8, 1, 2, 10, 2, 5};
 constexpr TVL1 tvl1_scales{0.25, 0.15, 0.3, 0.0, 0.8, 3, 1, 10, 2, 3};
 constexpr Farneback box{0.5, 1.5, 1, 15, 3, 7, false};
 constexpr Farneback gaussian{0.7, 1.1, 2, 9, 2, 5, true};
+constexpr DIS medium{1, 3, 25, 5};
+constexpr DIS fast{2, 4, 16, 5};
+constexpr DIS ultrafast{2, 4, 12, 0};
 
 Values strain(const Kernels& kernels, Stencil stencil, bool mmme, bool components) {
     constexpr int height = 21, width = 37;
@@ -155,6 +158,11 @@ const Case cases[] = {
     CASE("farneback_gaussian_u16", 1e-4, flow<std::uint16_t>(k.farneback, gaussian, 69, 75, rows)),
     CASE("farneback_initial_f32", 1e-4, flow<float>(k.farneback, box, 45, 61, rows, true)),
     CASE("farneback_tiny_u8", 1e-4, flow<std::uint8_t>(k.farneback, box, 8, 8, rows)),
+    // Of a size that halves evenly: whole grey values are otherwise a matter of the last bit.
+    CASE("dis_u8", 1e-4, flow<std::uint8_t>(k.dis, medium, 72, 88, rows)),
+    CASE("dis_fast_u16", 1e-4, flow<std::uint16_t>(k.dis, fast, 61, 83, rows)),
+    CASE("dis_initial_f32", 1e-4, flow<float>(k.dis, ultrafast, 45, 61, rows, true)),
+    CASE("dis_tiny_u8", 1e-4, flow<std::uint8_t>(k.dis, medium, 8, 8, rows)),
     CASE("strain", 1e-5, strain(k, Stencil::central, false, false)),
     CASE("strain_mmme", 1e-5, strain(k, Stencil::forward, true, false)),
     CASE("strain_components", 1e-5, strain(k, Stencil::backward, false, true)),

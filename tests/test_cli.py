@@ -160,12 +160,13 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     return {name: array[:] for name, array in group.arrays()}
 
 
-def test_flow_of_other_methods(film: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["tvl1", "dis"])
+def test_flow_of_other_methods(film: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "flow.npz"
-    assert main(["flow", str(film), "--out", str(out), "--size", "32", "--stop", "4", "--method", "tvl1"]) == 0
+    assert main(["flow", str(film), "--out", str(out), "--size", "32", "--stop", "4", "--method", method]) == 0
     frames = next(open_frames(film, size=32).chunks(4))
     with np.load(out) as saved:
-        np.testing.assert_array_equal(saved["flow"], mmme_fast.tvl1(frames[:-1], frames[1:]))
+        np.testing.assert_array_equal(saved["flow"], getattr(mmme_fast, method)(frames[:-1], frames[1:]))
 
 
 def test_flow_bad_input(film: Path, tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

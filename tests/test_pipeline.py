@@ -72,12 +72,13 @@ def test_frame_rate_does_not_matter(fps: float) -> None:
     assert score(found.intervals, expressions(film)) == (len(expressions(film)), 0)
 
 
-def test_tvl1_finds_them_too(short: synth.SyntheticFilm) -> None:
+@pytest.mark.parametrize("flow", ["tvl1", "dis"])
+def test_other_flows_find_them_too(short: synth.SyntheticFilm, flow: str) -> None:
     film = short.frames(0, 600)
     truth = [event for event in expressions(short) if event.offset < 560]
-    found = spot(film, crop="full", size=128, fps=100, flow="tvl1")
+    found = spot(film, crop="full", size=128, fps=100, flow=flow)
     assert score(found.intervals, truth) == (len(truth), 0)
-    assert found.meta["parameters"]["flow"] == "tvl1"
+    assert found.meta["parameters"]["flow"] == flow
 
 
 # Run apart, for its own peak memory; VmHWM, because ru_maxrss is inherited from the parent.
@@ -271,7 +272,7 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
     [
         ({"preset": "casme2"}, ValueError, "preset must be None, got 'casme2'"),
         ({"method": "mdmd"}, ValueError, "method must be one of 'matched', got 'mdmd'"),
-        ({"flow": "sift"}, ValueError, "flow must be one of 'farneback', 'tvl1', got 'sift'"),
+        ({"flow": "sift"}, ValueError, "flow must be one of 'farneback', 'tvl1', 'dis', got 'sift'"),
         ({"size": 3}, ValueError, "size must be at least 32, got 3"),
         ({"size": 1.5}, TypeError, "size must be a whole number, got 1.5"),
         ({"threads": 0}, ValueError, "threads must be a whole number of at least 1, got 0"),

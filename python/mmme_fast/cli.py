@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmme_fast import __version__, sys_info
+from mmme_fast.flow import FLOWS
 
 if TYPE_CHECKING:
     from mmme_fast.eeg import Recording
@@ -101,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_film(spot, crop="auto")
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
-    spot.add_argument("--flow", choices=("farneback", "tvl1"), default="farneback", help="default: farneback")
+    spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
     spot.add_argument("--eeg", metavar="RECORDING", help="EEG whose band power is wanted per frame and interval")
     spot.set_defaults(size=256)
 
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_film(flow, crop="full")
     flow.add_argument("--out", type=Path, required=True, metavar="PATH", help=f"ends in {' or '.join(_FLOW_FILES)}")
-    flow.add_argument("--method", choices=("farneback", "tvl1"), default="farneback", help="default: farneback")
+    flow.add_argument("--method", choices=tuple(FLOWS), default="farneback", help="default: farneback")
     between = flow.add_mutually_exclusive_group()
     between.add_argument(
         "--interval", type=int, default=1, metavar="K", help="from each frame to the K-th after it (1)"
@@ -230,7 +231,6 @@ def _print_results(out: Path) -> None:
 
 
 def _flow(arguments: argparse.Namespace) -> None:
-    from mmme_fast import flow
     from mmme_fast._arrays import whole
     from mmme_fast.frames import open_frames
     from mmme_fast.results import identity, output_folder
@@ -239,7 +239,7 @@ def _flow(arguments: argparse.Namespace) -> None:
     write = _FLOW_FILES.get(out.suffix.lower())
     if write is None:
         raise ValueError(f"out must end in {' or '.join(_FLOW_FILES)}, got {out.name}")
-    method = getattr(flow, arguments.method)
+    method = FLOWS[arguments.method]
     interval = whole(arguments.interval, "interval", low=1)
     output_folder(out.parent)
     frames = open_frames(arguments.film, crop=arguments.crop, size=arguments.size, fps=arguments.fps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -224,3 +226,6 @@ def dis(
     flow = start_flow(initial_flow, a.shape)
     kernels().dis(a, b, flow, initial_flow is not None, *parameters, resolve_threads(threads))
     return flow[0] if single else flow
+
+
+FLOWS: dict[str, Callable[..., NDArray[np.float32]]] = {"farneback": farneback, "tvl1": tvl1, "dis": dis}

@@ -21,11 +21,11 @@ from mmme_fast._arrays import one_of, whole
 from mmme_fast._backend import active_backend, resolve_threads
 from mmme_fast._files import written
 from mmme_fast.eeg import Recording, open_recording, stream_band_power
-from mmme_fast.flow import farneback, tvl1
+from mmme_fast.flow import FLOWS
 from mmme_fast.frames import Frames, open_frames
 from mmme_fast.results import Interval, Spotting, identity, output_folder, save
 from mmme_fast.spotting import Found, Matched, matched
-from mmme_fast.tracking import Flow, Lattice, face_signals, group_size, reduced, reduced_size
+from mmme_fast.tracking import Lattice, face_signals, group_size, reduced, reduced_size
 
 logger = logging.getLogger("mmme_fast")
 
@@ -33,7 +33,6 @@ Progress = Callable[[int, int | None], None]
 
 CHUNK = 128  # frames decoded at a time
 EEG_WINDOW = 1.0  # s, centred on each frame
-FLOWS: dict[str, Flow] = {"farneback": farneback, "tvl1": tvl1}
 
 
 def spot(
@@ -64,7 +63,7 @@ def spot(
         Reserved for settings per data set; there is none yet.
     method : {"matched"}, default "matched"
         How signals become scores and intervals.
-    flow : {"farneback", "tvl1"}, default "farneback"
+    flow : {"farneback", "tvl1", "dis"}, default "farneback"
         Dense flow method.
     crop : {"auto", "full"} or (x, y, width, height), default "auto"
         Part of the frame to look at: "auto" finds the face (needs ``pip install "mmme_fast[face]"``).
