@@ -152,13 +152,6 @@ struct State {
     }
 };
 
-MMME_INLINE float min_of(float a, float b) {
-    return a < b ? a : b;
-}
-MMME_INLINE float max_of(float a, float b) {
-    return a > b ? a : b;
-}
-
 MMME_INLINE float clamp(float value, float low, float high) {
     const float above = value > low ? value : low; // low when value is NaN
     return above < high ? above : high;
