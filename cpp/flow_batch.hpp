@@ -47,23 +47,16 @@ public:
     }
     float* scratch() { return memory_.get(); }
 
-    const float* prepared(const Image& image, const Rows& rows) {
+    // whole: ready for a cold start; otherwise at least for the kernel's resumed() parameters and misfit().
+    const float* prepared(const Image& image, bool whole, const Rows& rows) {
         ++clock_;
-        for (Entry& entry : entries_)
-            if (entry.image == image) {
-                entry.used = clock_;
-                return entry.frame;
-            }
-        if (entries_.size() < capacity_)
-            entries_.push_back({image, memory_.get() + scratch_size_ + entries_.size() * frame_size_, 0});
-        else
-            std::swap(*std::min_element(entries_.begin(), entries_.end(),
-                                        [](const Entry& a, const Entry& b) { return a.used < b.used; }),
-                      entries_.back());
-        Entry& entry = entries_.back();
-        entry.image = image;
+        Entry& entry = entry_of(image);
         entry.used = clock_;
-        kernel_.prepare(image, height_, width_, params_, entry.frame, scratch(), rows);
+        if (entry.state < (whole ? State::whole : State::part)) {
+            entry.state = whole ? State::whole : State::part;
+            kernel_.prepare(image, height_, width_, whole ? params_ : kernel_.resumed(params_), entry.frame, scratch(),
+                            rows);
+        }
         return entry.frame;
     }
 
@@ -71,11 +64,29 @@ private:
     static constexpr std::size_t budget = 8u << 20; // floats: 32 MB a thread
     static std::size_t align(std::size_t floats) { return (floats + 15) / 16 * 16; }
 
+    enum class State { empty, part, whole };
     struct Entry {
         Image image;
         float* frame;
         std::uint64_t used;
+        State state;
     };
+
+    Entry& entry_of(const Image& image) {
+        for (Entry& entry : entries_)
+            if (entry.image == image) return entry;
+        if (entries_.size() < capacity_)
+            entries_.push_back({{}, memory_.get() + scratch_size_ + entries_.size() * frame_size_, 0, State::empty});
+        else
+            std::swap(*std::min_element(entries_.begin(), entries_.end(),
+                                        [](const Entry& a, const Entry& b) { return a.used < b.used; }),
+                      entries_.back());
+        Entry& entry = entries_.back();
+        entry.image = image;
+        entry.state = State::empty;
+        return entry;
+    }
+
     const FlowKernel<Params>& kernel_;
     int height_, width_;
     const Params& params_;
@@ -110,15 +121,20 @@ void flow_batch(const FlowKernel<Params>& kernel, const Params& params, const Fi
         const std::ptrdiff_t end = std::min((task + 1) * run * chain, pairs);
         double cold_misfit = 0.0; // of the last flow that started cold
         for (std::ptrdiff_t i = task * run * chain; i < end; ++i) {
-            const float* from = frames.prepared(prev[i], rows);
-            const float* to = frames.prepared(curr[i], rows);
+            const bool begins = i % chain == 0;
+            const float* from = frames.prepared(prev[i], begins, rows);
+            const float* to = frames.prepared(curr[i], begins, rows);
             float* out = flow + i * field;
             const auto misfit = [&](const float* of) { return kernel.misfit(from, to, of, height, width, params); };
             // The flow before still fits when it explains the pair about as well as flows of the chain do, and no worse
             // than rest does: beyond a cut it fails the first, after the last pair across a cut the second.
-            const bool warm =
-                i % chain != 0 && misfit(out - field) <= 1.5 * std::min(cold_misfit, misfit(nullptr)) + 0.5;
-            if (warm) std::memcpy(out, out - field, field * sizeof(float));
+            const bool warm = !begins && misfit(out - field) <= 1.5 * std::min(cold_misfit, misfit(nullptr)) + 0.5;
+            if (warm) {
+                std::memcpy(out, out - field, field * sizeof(float));
+            } else {
+                from = frames.prepared(prev[i], true, rows);
+                to = frames.prepared(curr[i], true, rows);
+            }
             kernel.solve(from, to, out, use_initial || warm, height, width, warm ? kernel.resumed(params) : params,
                          frames.scratch(), rows);
             if (chain > 1 && !warm) cold_misfit = misfit(out);

@@ -17,6 +17,8 @@ namespace {
 constexpr int lanes = 16;  // floats in the longest vector: rows begin and end on a multiple
 constexpr int border = 5;  // rows of zeros above and below an image that is warped
 constexpr int chunk = 128; // columns whose intermediate values stay on the stack
+constexpr int block = 8;   // iterations that bands of rows do between two meetings of their threads
+constexpr int most_bands = 64;
 
 constexpr int padded(int n) {
     return (n + lanes - 1) & -lanes;
@@ -102,7 +104,7 @@ enum Field { p12, p22, unit_x, unit_y, residual, reach, fields };
 
 struct State {
     Level at;
-    float *u[2], *dual, *interleaved, *changes, *open;
+    float *u[2], *dual, *interleaved, *changes;
 
     static std::size_t flow_size(const Level& at) {
         return static_cast<std::size_t>(at.height) * flow_planes * at.pitch;
@@ -110,7 +112,7 @@ struct State {
     static std::size_t dual_size(const Level& at) { return (at.height + std::size_t{1}) * dual_planes * at.pitch; }
     static std::size_t field_size(const Level& at) { return (at.height + std::size_t{1}) * fields * at.pitch; }
     static std::size_t size(const Level& at) {
-        return 2 * flow_size(at) + dual_size(at) + field_size(at) + 2 * padded(at.height);
+        return 2 * flow_size(at) + dual_size(at) + field_size(at) + std::size_t{block} * padded(at.height + 1);
     }
 
     State(float* memory, const Level& level) : at(level) {
@@ -119,7 +121,6 @@ struct State {
         interleaved = dual + dual_size(at);
         u[1] = interleaved + field_size(at);
         changes = u[1] + flow_size(at);
-        open = changes + padded(at.height);
     }
     float* flow(int which, int plane, int y) const { return u[which] + (y * flow_planes + plane) * at.pitch + lanes; }
     // Row -1 is zero: the dual variables above the image.
@@ -128,6 +129,8 @@ struct State {
     }
     // The vector of field f at (x, y) is at row(y) + x * fields + f * Vec::size.
     float* row(int y) const { return interleaved + (y + std::ptrdiff_t{1}) * fields * at.pitch; }
+    // What an iteration changed in row y, of the last `block` iterations.
+    float& change(int iteration, int y) const { return changes[iteration % block * padded(at.height + 1) + y]; }
     Plane plane(int which, int plane) const {
         return {flow(which, plane, 0), flow_planes * at.pitch, at.height, at.width};
     }
@@ -366,58 +369,117 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
     return sum(changes);
 }
 
-// Row y of one iteration, 0 <= y <= height; the last one is the dual step alone.
-MMME_INLINE float advance(const State& s, const Steps& steps, int y) {
-    if (y == 0) return sweep<true, false>(s, steps, 0, 0);
-    if (y == s.at.height) return sweep<false, true>(s, steps, y, y - 1);
-    return sweep<true, true>(s, steps, y, y);
+// A band of rows and what it does of iteration i of a block, without its neighbours: rows first(i) to end(i) - 1, at
+// either cut one less than of the iteration before. Row `height` is the dual step alone.
+struct Band {
+    int begin, cut, height;
+
+    int first(int i) const { return begin == 0 ? 0 : begin + i; }
+    int end(int i) const { return cut == height ? height + 1 : cut - i; }
+};
+
+Band band_of(const Level& at, int band, int bands) {
+    const auto cut = [&](int i) { return static_cast<int>(std::ptrdiff_t{at.height} * i / bands); };
+    return {cut(band), cut(band + 1), at.height};
 }
 
-// Inner iterations until one changes the flow by no more than `enough`, at most `limit`; returns the last change.
+// Iterations `done` to at most limit - 1 of a block, on the rows of a band; returns how many are done then.
 //
 // Several are in flight at a time, each two rows or more behind the one before, so that a row is still in the cache
-// when the next needs it. An iteration may begin as soon as the one before has surely not been the last: the change, a
-// sum of squares row by row, has passed `enough`.
-double iterate(const State& s, const Steps& steps, double enough, int limit) {
+// when the next needs it. An iteration may begin when it is one of the first `due`, or as soon as the one before has
+// surely not been the last: the change, a sum of squares row by row, has passed `enough` in these rows alone.
+int iterate_band(const State& s, const Steps& steps, const Band& band, int done, int due, int limit, double enough) {
     constexpr int depth = 4;
     struct {
         int row;
         double change;
     } flights[depth] = {};
-    const int height = s.at.height;
-    for (int oldest = 0, next = 0;;) {
+    for (int oldest = done, next = done;;) {
         const bool room = next < limit && next - oldest < depth;
-        if (room && (next == oldest || flights[(next - 1) % depth].change > enough)) flights[next++ % depth] = {0, 0.0};
+        if (room && (next < due || flights[(next + depth - 1) % depth].change > enough)) {
+            flights[next % depth] = {band.first(next), 0.0};
+            ++next;
+        }
+        if (oldest == next) return next;
         for (int i = oldest; i < next; ++i) {
             auto& flight = flights[i % depth];
-            const int needed = flight.row + 2 < height + 1 ? flight.row + 2 : height + 1;
-            if (i > oldest && flights[(i - 1) % depth].row < needed) break;
-            flight.change += advance(s, steps, flight.row++);
+            if (i > oldest) {
+                const int ahead = flights[(i - 1) % depth].row;
+                if (ahead < flight.row + 2 && ahead < band.end(i - 1)) break;
+            }
+            const int y = flight.row++;
+            const float change = y == band.first(i) ? sweep<true, false>(s, steps, y, y)
+                                 : y == s.at.height ? sweep<false, true>(s, steps, y, y - 1)
+                                                    : sweep<true, true>(s, steps, y, y);
+            s.change(i, y) = change;
+            flight.change += change;
         }
-        if (flights[oldest % depth].row > height) {
-            const double change = flights[oldest++ % depth].change;
-            if (!(change > enough) || oldest == limit) return change;
-        }
+        while (oldest < next && flights[oldest % depth].row == band.end(oldest)) ++oldest;
     }
 }
 
-// One inner iteration in bands, with the same result. A band leaves p of its last row until the band below has both
-// used it and updated its own flow.
-double iterate_in_bands(const State& s, const Steps& steps, const Rows& rows) {
-    rows(s.at.height, [&](int begin, int end) {
-        s.changes[begin] = sweep<true, false>(s, steps, begin, begin);
-        for (int y = begin + 1; y < end; ++y) {
-            s.changes[y] = sweep<true, true>(s, steps, y, y);
-            s.open[y - 1] = 0.0f;
-        }
-        s.open[end - 1] = 1.0f;
-    });
-    double change = 0.0;
-    for (int y = 0; y < s.at.height; ++y) {
-        change += s.changes[y];
-        if (s.open[y] != 0.0f) sweep<false, true>(s, steps, y + 1, y + 1 < s.at.height ? y + 1 : y);
+// The rows of a block's iterations that the bands above and below a cut have left.
+void close_gap(const State& s, const Steps& steps, int cut, int iterations) {
+    for (int i = 0; i < iterations; ++i) {
+        for (int y = cut - i; y < cut + i; ++y) s.change(i, y) = sweep<true, true>(s, steps, y, y);
+        sweep<false, true>(s, steps, cut + i, cut + i);
     }
-    return change;
+}
+
+// Waking a thread takes about as long as an iteration of so many pixels; the first is for a block of iterations and for
+// steps as long, the second for one iteration.
+constexpr std::ptrdiff_t pixels_to_share = 1 << 14, pixels_to_share_once = 1 << 16;
+
+Rows crew(const Level& at, const Rows& rows) {
+    return {rows.run, std::ptrdiff_t{at.height} * at.width < pixels_to_share ? 1 : rows.threads};
+}
+
+// Inner iterations until one changes the flow by no more than `enough`, at most `limit`; returns the last change.
+//
+// Threads do blocks of iterations, each on its band. An iteration that one band has begun is due in all: what one band
+// changed exceeded `enough`. Where a band changes too little to tell by itself whether the next is due, threads meet
+// for every iteration, or one does the rest.
+double iterate(const State& s, const Steps& steps, double enough, int limit, const Rows& rows) {
+    const int height = s.at.height;
+    const int most = height / (4 * block) < most_bands ? height / (4 * block) : most_bands;
+    int bands = rows.threads < most ? rows.threads : most, size = block;
+    if (bands < 1) bands = 1;
+    for (int total = 0;;) {
+        const int rest = limit - total;
+        if (bands == 1 || size > rest) size = rest;
+        int done[most_bands] = {}, iterations = 0;
+        const auto go_on = [&](int due, int until) {
+            rows(bands, [&](int begin, int end) {
+                for (int b = begin; b < end; ++b)
+                    done[b] = iterate_band(s, steps, band_of(s.at, b, bands), done[b], due, until, enough);
+            });
+        };
+        go_on(1, size);
+        bool together = true;
+        for (int b = 0; b < bands; ++b) {
+            together = together && done[b] == done[0];
+            iterations = done[b] > iterations ? done[b] : iterations;
+        }
+        if (!together) go_on(iterations, iterations);
+        rows(bands - 1, [&](int begin, int end) {
+            for (int b = begin; b < end; ++b) close_gap(s, steps, band_of(s.at, b, bands).cut, iterations);
+        });
+        total += iterations;
+
+        double change = 0.0, least = FLT_MAX;
+        for (int b = 0; b < bands; ++b) {
+            const Band band = band_of(s.at, b, bands);
+            double of_band = 0.0;
+            for (int y = band.begin; y < band.cut; ++y) {
+                change += s.change(iterations - 1, y);
+                of_band += s.change(iterations - 1, y);
+            }
+            least = of_band < least ? of_band : least;
+        }
+        if (!(change > enough) || total == limit) return change;
+        size = least > enough ? block : 1;
+        if (size == 1 && std::ptrdiff_t{height} * s.at.width < pixels_to_share_once) bands = 1;
+    }
 }
 
 MMME_INLINE Vec middle_of(Vec a, Vec b, Vec c) {
@@ -560,18 +622,57 @@ void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL
                 });
                 s.swap_flow();
             }
-            if (rows.threads <= 1)
-                change = iterate(s, steps, enough, p.inner_iterations);
-            else
-                for (int inner = 0; change > enough && inner < p.inner_iterations; ++inner)
-                    change = iterate_in_bands(s, steps, rows);
+            change = iterate(s, steps, enough, p.inner_iterations, rows);
         }
     }
 }
 
-// Bands of a small level cost more to hand out than they save.
-Rows crew(const Level& at, const Rows& rows) {
-    return {rows.run, static_cast<std::size_t>(at.height) * at.width < (1u << 16) ? 1 : rows.threads};
+// The grey values of a vector of pixels moved by the flow (u, v), bilinearly, with the border repeated. Pixels beyond
+// the last column are not moved.
+Vec sample_linear(const Prepared& image, int x, int y, Vec u, Vec v) {
+    constexpr int size = Vec::size;
+    const Vec zero = broadcast(0.0f), one = broadcast(1.0f), lane = lane_numbers();
+    const Vec column = broadcast(static_cast<float>(x)) + lane, row = broadcast(static_cast<float>(y));
+    const Vec last = max_of(column, broadcast(static_cast<float>(image.width - 1)));
+    const Vec at_x = min_of(max_of(column + u, zero), last) - lane;
+    const Vec at_y = min_of(max_of(row + v, zero), broadcast(static_cast<float>(image.height - 1)));
+    const Vec whole_x = floor(at_x), whole_y = floor(at_y);
+    // Three taps along either axis serve all pixels if theirs begin at one of two places.
+    const auto lowest = [&](Vec whole) {
+        const Vec any = broadcast(first_lane(whole));
+        return all_equal(min_of(whole, any), any) ? any : any - one;
+    };
+    const Vec low_x = lowest(whole_x), low_y = lowest(whole_y);
+    if (all_equal(min_of(max_of(whole_x, low_x), low_x + one), whole_x) &&
+        all_equal(min_of(max_of(whole_y, low_y), low_y + one), whole_y)) {
+        const float* from = image.row(grey, static_cast<int>(first_lane(low_y))) + static_cast<int>(first_lane(low_x));
+        const auto tent = [&](Vec distance, int tap) {
+            const Vec d = distance - broadcast(static_cast<float>(tap));
+            return max_of(one - max_of(d, zero - d), zero);
+        };
+        const Vec dx = at_x - low_x, dy = at_y - low_y;
+        const Vec wx[3] = {tent(dx, 0), tent(dx, 1), tent(dx, 2)};
+        Vec value = zero;
+        for (int j = 0; j < 3; ++j) {
+            const float* taps = from + j * channels * image.pitch;
+            const Vec line = fma(wx[2], load_unaligned(taps + 2),
+                                 fma(wx[1], load_unaligned(taps + 1), wx[0] * load_unaligned(taps)));
+            value = fma(tent(dy, j), line, value);
+        }
+        return value;
+    }
+    alignas(sizeof(Vec)) float left[size], upper[size], wx[size], wy[size], value[size];
+    store(left, whole_x + lane);
+    store(upper, whole_y);
+    store(wx, at_x - whole_x);
+    store(wy, at_y - whole_y);
+    for (int k = 0; k < size; ++k) {
+        const float* a = image.row(grey, static_cast<int>(upper[k])) + static_cast<int>(left[k]);
+        const float* b = a + channels * image.pitch;
+        const float top = a[0] + wx[k] * (a[1] - a[0]), bottom = b[0] + wx[k] * (b[1] - b[0]);
+        value[k] = top + wy[k] * (bottom - top);
+    }
+    return load(value);
 }
 
 std::size_t taps_size(int width) {
@@ -700,26 +801,33 @@ TVL1 tvl1_resumed(const TVL1& p) {
 double tvl1_misfit(const float* prev, const float* curr, const float* flow, int height, int width, const TVL1&) {
     const Level at(height, width);
     const Prepared from(prev, at), to(curr, at);
-    const float last_x = static_cast<float>(width - 1), last_y = static_cast<float>(height - 1);
-    double sum = 0.0;
+    double sum_of_rows = 0.0;
+    alignas(64) float u[chunk] = {}, v[chunk] = {};
     for (int y = 0; y < height; ++y) {
-        float row = 0.0f;
-        for (int x = 0; x < width; ++x) {
-            const std::ptrdiff_t i = 2 * (std::ptrdiff_t{y} * width + x);
-            const float dx = flow ? flow[i] : 0.0f, dy = flow ? flow[i + 1] : 0.0f;
-            const float at_x = clamp(static_cast<float>(x) + dx, 0.0f, last_x);
-            const float at_y = clamp(static_cast<float>(y) + dy, 0.0f, last_y);
-            // What lies beyond the last column and row counts 0.
-            const int left = static_cast<int>(at_x), upper = static_cast<int>(at_y);
-            const float wx = at_x - static_cast<float>(left), wy = at_y - static_cast<float>(upper);
-            const float* a = to.row(grey, upper) + left;
-            const float* b = to.row(grey, upper + 1) + left;
-            const float top = a[0] + wx * (a[1] - a[0]), bottom = b[0] + wx * (b[1] - b[0]);
-            row += std::fabs(top + wy * (bottom - top) - from.row(grey, y)[x]);
+        Vec row = broadcast(0.0f);
+        for (int x0 = 0; x0 < width; x0 += chunk) {
+            const int n = width - x0 < chunk ? width - x0 : chunk;
+            if (flow) {
+                const float* MMME_RESTRICT of = flow + 2 * (std::ptrdiff_t{y} * width + x0);
+                MMME_IVDEP
+                for (int x = 0; x < n; ++x) {
+                    u[x] = of[2 * x];
+                    v[x] = of[2 * x + 1];
+                }
+                clear_padding(u, n);
+                clear_padding(v, n);
+            }
+            for (int x = 0; x < n; x += Vec::size) {
+                const Vec moved =
+                    flow ? sample_linear(to, x0 + x, y, load(u + x), load(v + x)) : load(to.row(grey, y) + x0 + x);
+                const Vec difference = moved - load(from.row(grey, y) + x0 + x);
+                const Vec misfit = max_of(difference, broadcast(0.0f) - difference);
+                row = row + (n - x < Vec::size ? first_lanes(misfit, n - x) : misfit);
+            }
         }
-        sum += row;
+        sum_of_rows += sum(row);
     }
-    return sum / (static_cast<double>(height) * width);
+    return sum_of_rows / (static_cast<double>(height) * width);
 }
 
 } // namespace mmme::MMME_ISA
