@@ -7,6 +7,7 @@ import logging
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ from scipy import integrate, signal
 from mmme_fast import eeg
 
 RTOL = 5e-5
+
+
+@pytest.fixture(autouse=True)
+def _kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a test goes through the backends, no FFT takes their work over."""
+    if "backend" in request.fixturenames:
+        monkeypatch.setattr(eeg, "_FFT_COST", np.inf)
 
 
 def noise(channels: int, samples: int, seed: int = 0) -> NDArray[np.float64]:
@@ -224,11 +232,26 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("band of 3", {"bands": [(1, 2, 3)]}, ValueError, r"bands\[0\] must be \(low, high\) in Hz, got \(1, 2, 3\)"),
     ("band text", {"bands": "alpha"}, TypeError, "bands must be a mapping .* got 'alpha'"),
     ("taper", {"taper": "hanning"}, ValueError, "taper must be one of .*'hann'.* got 'hanning'"),
-    ("detrend", {"detrend": "linear"}, ValueError, "detrend must be one of 'constant', 'none', got 'linear'"),
+    ("detrend", {"detrend": "line"}, ValueError, "detrend must be one of 'constant', 'linear', 'none', got 'line'"),
     ("scaling", {"scaling": "psd"}, ValueError, "scaling must be one of 'density', 'spectrum', got 'psd'"),
-    ("aggregate", {"aggregate": "sum"}, ValueError, "aggregate must be one of 'mean', 'trapezoid', got 'sum'"),
+    ("aggregate", {"aggregate": "max"}, ValueError, "aggregate must be one of 'mean', .*'sum', got 'max'"),
     ("integral", {"aggregate": "trapezoid", "scaling": "spectrum"}, ValueError, "scaling must be 'density' for"),
-    ("preset", {"preset": "mmme"}, ValueError, "preset must be None, .* got 'mmme'"),
+    ("preset", {"preset": "eeglab"}, ValueError, "preset must be one of 'mmme', .* got 'eeglab'"),
+    ("entropy of a mean", {"output": "entropy"}, ValueError, "aggregate, for output='entropy', must be .* got 'mean'"),
+    ("part of a mean", {"output": "relative"}, ValueError, "aggregate, for output='relative', must be .* got 'mean'"),
+    ("half", {"output": "entropy", "aggregate": "sum", "sides": "two"}, ValueError, "sides must be 'one' for"),
+    ("nfft", {"nfft": 1}, ValueError, "nfft must be at least 2 .* got 1"),
+    (
+        "nfft of parts",
+        {"nfft": 20, "subwindow": 0.5},
+        ValueError,
+        "nfft must be at least the sub-window's 50 .* got 20",
+    ),
+    ("nfft float", {"nfft": 64.0}, TypeError, "nfft must be a whole number, got 64.0"),
+    ("subwindow", {"subwindow": 2.0}, ValueError, "subwindow must be 2 to 100 samples .* got 2.0 s"),
+    ("overlap", {"overlap": 1.0}, ValueError, "overlap must be at least 0 and at most 0.99, got 1.0"),
+    ("half-open", {"bands": [(4.2, 5)], "edges": "half-open"}, ValueError, "at least one bin"),
+    ("all taper", {"window": 0.02, "taper": "hann_symmetric", "bands": [(0, 50)]}, ValueError, "window must be longer"),
     ("threads", {"threads": 0}, ValueError, "threads must be a whole number of at least 1, got 0"),
     ("huge", {"data": GOOD * 1e30 * np.arange(500)}, ValueError, "data must be small enough .* channel 0 too large"),
 ]
@@ -253,6 +276,210 @@ def test_band_power_refuses_nan_and_infinity(backend: str, bad: float, tmp_path:
         stream.save(tmp_path / "out.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["bad.npy"]
     eeg.band_power(data, 100, at=[11, 13])  # beside it all is well
+
+
+# Conventions, each against the library or the rule that it is named after.
+
+WIDE = [(0.0, 4.0), (4.0, 9.5), (9.5, 32.0)]
+
+
+def in_double(**options: Any) -> dict[str, Any]:
+    return {"sfreq": 64.0, "window": 2.0, "hop": 0.75, "bands": WIDE} | options
+
+
+@pytest.mark.parametrize("detrend", ["constant", "linear", "none"])
+@pytest.mark.parametrize("average", ["mean", "median"])
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_sub_windows_are_scipys_welch(detrend: str, average: str, precision: str) -> None:
+    data = noise(3, 400) + 1e-5
+    got = eeg.band_power(
+        data, **in_double(subwindow=0.5, overlap=0.6, detrend=detrend, average=average, nfft=48, precision=precision)
+    )
+    for i, power in enumerate(got):
+        f, p = signal.welch(
+            data[:, 48 * i : 48 * i + 128], 64, "hann", 32, 19, 48, detrend if detrend != "none" else False,
+            average=average,
+        )  # fmt: skip
+        want = np.stack([p[:, (f >= low) & (f <= high)].mean(axis=1) for low, high in WIDE], axis=-1)
+        np.testing.assert_allclose(power, want, rtol=1e-6 if precision == "double" else RTOL)
+
+
+@pytest.mark.parametrize("nfft", [100, 128, 200, 513])
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_nfft_and_sides_are_scipys_periodogram(nfft: int, precision: str) -> None:
+    data = noise(2, 400).astype(np.float32)
+    for sides in ("one", "two"):
+        got = eeg.band_power(data, **in_double(nfft=nfft, sides=sides, precision=precision))
+        for i, power in enumerate(got):
+            f, p = signal.periodogram(
+                data[:, 48 * i : 48 * i + 128].astype(float), 64, "hann", nfft, return_onesided=sides == "one"
+            )
+            f = np.where(f == -32, 32, f)  # the Nyquist frequency counts as positive
+            want = np.stack([p[:, (f >= low) & (f <= high)].mean(axis=1) for low, high in WIDE], axis=-1)
+            np.testing.assert_allclose(power, want, rtol=1e-6 if precision == "double" else RTOL)
+
+
+@pytest.mark.parametrize("n", range(2, 12))
+def test_rules_are_scipys_integrals(n: int) -> None:
+    basis = np.eye(n)
+    np.testing.assert_allclose(eeg._rule("simpson", n), integrate.simpson(basis, axis=1), atol=1e-15)
+    np.testing.assert_allclose(eeg._rule("trapezoid", n), integrate.trapezoid(basis, axis=1))
+    np.testing.assert_allclose(eeg._rule("mean", n), basis.mean(axis=1))
+    assert np.array_equal(eeg._rule("sum", n), np.ones(n))
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_edges_and_aggregates_take_the_bins_that_they_name(precision: str) -> None:
+    data = noise(2, 128)
+    f, p = signal.periodogram(data, 64, "hann")  # bins of 0.5 Hz
+    for edges, (low, high), inside in (
+        ("inclusive", (4, 9), (f >= 4) & (f <= 9)),
+        ("half-open", (4, 9), (f >= 4) & (f < 9)),
+        ("outer", (4.2, 8.7), (f >= 4) & (f <= 9)),
+        ("outer", (4, 9), (f >= 4) & (f <= 9)),
+        ("half-open", (4.2, 32), (f > 4.2) & (f < 32)),
+    ):
+        band = p[:, inside]
+        for aggregate, want in (
+            ("mean", band.mean(axis=1)),
+            ("sum", band.sum(axis=1) / 2),
+            ("trapezoid", integrate.trapezoid(band, dx=0.5)),
+            ("simpson", integrate.simpson(band, dx=0.5)),
+        ):
+            got = eeg.band_power(
+                data, **in_double(bands=[(low, high)], edges=edges, aggregate=aggregate, precision=precision)
+            )
+            np.testing.assert_allclose(got[0, :, 0], want, rtol=RTOL)
+
+
+def test_outputs_are_functions_of_the_power() -> None:
+    data = noise(2, 400)
+    bands = [(1.0, 4.0), (6.0, 9.0), (20.0, 25.0)]
+    power = eeg.band_power(data, **in_double(bands=bands, aggregate="simpson")).astype(float)
+    whole = eeg.band_power(data, **in_double(bands=[(1, 25)], aggregate="simpson")).astype(float)
+    for output, want in (
+        ("relative", power / whole),
+        ("log10", np.log10(power)),
+        ("db", 10 * np.log10(power)),
+        ("entropy", 0.5 * np.log(2 * np.pi * np.e * power)),
+    ):
+        got = eeg.band_power(data, **in_double(bands=bands, aggregate="simpson", output=output))
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+    units = {
+        output: eeg.stream_band_power(
+            eeg.open_recording(data, sfreq=64), aggregate="sum", bands=bands, output=output
+        ).unit
+        for output in ("power", "relative", "log10", "db", "entropy")
+    }
+    assert units == {
+        "power": "V^2", "relative": "1", "log10": "log10(V^2)", "db": "dB re 1 V^2", "entropy": "nat re 1 V"
+    }  # fmt: skip
+
+
+def test_entropy_of_white_noise_is_that_of_the_normal_distribution() -> None:
+    data = 3e-6 * np.random.default_rng(0).standard_normal((2, 2**14))
+    got = eeg.band_power(data, 128, window=128, bands=[(0, 64)], aggregate="sum", taper="boxcar", output="entropy")
+    np.testing.assert_allclose(got.ravel(), 0.5 * np.log(2 * np.pi * np.e * data.var(axis=1)), rtol=1e-6)
+
+
+def test_a_flat_channel_has_no_logarithm_and_no_part() -> None:
+    flat = np.zeros((1, 200))
+    assert (eeg.band_power(flat, 100, output="db", precision="double") == -np.inf).all()
+    assert np.isnan(eeg.band_power(flat, 100, output="relative", aggregate="sum", precision="double")).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_preset_mmme_is_the_periodogram_of_its_notebooks(dtype: type) -> None:
+    data = (noise(3, 4001) + 0.01).astype(dtype)
+    got = eeg.band_power(data, 1000, window=1.001, hop=1, preset="mmme")
+    f = np.abs(np.fft.fftfreq(512, 1e-3))
+    for i, power in enumerate(got):
+        _, p = signal.periodogram(
+            data[:, 1000 * i : 1000 * i + 1001].astype(float), 1000, nfft=512, return_onesided=False
+        )
+        positive = np.arange(512) <= 256
+        want = [p[:, positive & (f >= low) & (f <= high)].mean(axis=1) for low, high in eeg.BANDS.values()]
+        np.testing.assert_allclose(power, np.transpose(want), rtol=1e-6)
+    assert np.array_equal(got, eeg.band_power(data, 1000, hop=1, preset="mmme"))  # the last samples go unused
+
+
+def test_preset_yasa_is_the_rule_of_its_bandpower() -> None:
+    data = noise(3, 3200)
+    got = eeg.band_power(data, 100, preset="yasa")
+    f, p = signal.welch(data[:, :3000], 100, "hamming", 400, average="median")
+    total = integrate.simpson(p[:, (f >= 0.5) & (f <= 40)], dx=0.25)
+    edges = [(0.5, 4), (4, 8), (8, 12), (12, 16), (16, 30), (30, 40)]
+    want = [integrate.simpson(p[:, (f >= low) & (f <= high)], dx=0.25) / total for low, high in edges]
+    assert got.shape == (1, 3, 6)
+    np.testing.assert_allclose(got[0], np.transpose(want), rtol=1e-6)
+
+
+def test_preset_mne_is_psd_array_welch() -> None:
+    mne = pytest.importorskip("mne")
+    data = noise(3, 1000)
+    for subwindow, n_fft in ((None, 500), (1.0, 250)):
+        got = eeg.band_power(data, 250, window=2, preset="mne", subwindow=subwindow)
+        p, f = mne.time_frequency.psd_array_welch(data[:, :500], 250, n_fft=n_fft, verbose="ERROR")
+        want = [p[:, (f >= low) & (f <= high)].mean(axis=1) for low, high in eeg.BANDS.values()]
+        np.testing.assert_allclose(got[0], np.transpose(want), rtol=RTOL)
+
+
+def test_preset_matlab_is_the_rule_of_its_bandpower() -> None:
+    data = noise(3, 500) + 1e-6
+    bands = [(8, 13), (13.3, 29.9)]
+    got = eeg.band_power(data, 250, window=2, preset="matlab", bands=bands)
+    f, p = signal.periodogram(data, 250, signal.get_window("hamming", 500, fftbins=False), detrend=False)
+    want = []
+    for low, high in bands:
+        first, last = np.flatnonzero(f <= low)[-1], np.flatnonzero(f >= high)[0]
+        want.append((np.diff(f)[first : last + 1] * p[:, first : last + 1]).sum(axis=1))
+    np.testing.assert_allclose(got[0], np.transpose(want), rtol=RTOL)
+
+
+def test_an_argument_overrides_its_preset() -> None:
+    data = noise(2, 600)
+    got = eeg.band_power(data, 100, preset="matlab", taper="hann", detrend="constant", edges="inclusive")
+    np.testing.assert_array_equal(got, eeg.band_power(data, 100, aggregate="sum"))
+
+
+def test_the_fft_takes_over_where_it_costs_less_with_the_same_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (noise(3, 4000) + 0.02).astype(np.float32)
+    plan = eeg._Plan.of(1000.0, eeg._chosen(None, bands=[(0, 500)]))
+    assert plan.by_fft(1000 * np.arange(4))
+    assert not plan.by_fft(10 * np.arange(300))
+    assert not eeg._Plan.of(1000.0, eeg._chosen(None)).by_fft(1000 * np.arange(4))
+    options: dict[str, Any] = {"bands": [(1, 47), (30, 500)], "window": 0.5}
+    by_fft = eeg.band_power(data, 1000, **options)
+    for threads in (1, 3):
+        assert np.array_equal(eeg.band_power(data, 1000, threads=threads, **options), by_fft)
+    assert np.array_equal(eeg.band_power(data[1:2], 1000, **options), by_fft[:, 1:2])
+    monkeypatch.setattr(eeg, "_FFT_COST", np.inf)
+    by_kernel = eeg.band_power(data, 1000, **options)
+    assert not np.array_equal(by_kernel, by_fft)
+    np.testing.assert_allclose(by_kernel, by_fft, rtol=RTOL)
+
+
+@pytest.mark.parametrize(
+    "options", [{"detrend": "linear"}, {"subwindow": 0.5, "average": "median"}, {"subwindow": 0.5}]
+)
+def test_every_route_has_the_same_bits_for_any_chunk_and_batch(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = noise(3, 900)
+    whole = eeg.band_power(data, 100, hop=0.13, **options)
+    recording = eeg.open_recording(data, sfreq=100)
+    for batch in (1, 300, 2**17):
+        monkeypatch.setattr(eeg, "_BATCH", batch)
+        pieces = [power for _, power in eeg.stream_band_power(recording, hop=0.13, chunk=1.7, threads=2, **options)]
+        assert np.array_equal(np.concatenate(pieces), whole)
+
+
+def test_the_fft_refuses_nan_and_names_its_place() -> None:
+    data = noise(2, 1000)
+    data[1, 777] = np.nan
+    with pytest.raises(ValueError, match="data must be finite, got nan in channel 1, sample 777"):
+        eeg.band_power(data, 100, detrend="linear", threads=2)
 
 
 # Recordings. Each writer puts the same signal, in volts, into a file of its format.
@@ -584,7 +811,7 @@ def test_recording_read_checks_its_range() -> None:
             recording.read(start, stop)
 
 
-@pytest.mark.parametrize("kind", ["npz", "csv", "parquet"])
+@pytest.mark.parametrize("kind", ["npz", "csv", "parquet", "zarr"])
 def test_save_writes_the_table_and_says_how_it_was_made(kind: str, tmp_path: Path) -> None:
     recording = eeg.open_recording(written(tmp_path, "a.cdt", noise(4, 6000)))
     stream = eeg.stream_band_power(recording, hop=0.25, chunk=5, bands={"alpha": (8, 13), "low, slow": (1, 4)})
@@ -614,6 +841,12 @@ def test_save_writes_the_table_and_says_how_it_was_made(kind: str, tmp_path: Pat
         assert rows[0] == columns
         values = np.array(rows[1:], np.float64)
         times, table = values[:, 0], values[:, 1:].astype(np.float32)
+    elif kind == "zarr":
+        group = pytest.importorskip("zarr").open_group(str(out), mode="r")
+        assert dict(group.attrs) == {key: value for key, value in meta.items() if key != "seconds"}
+        times, table = group["times"][:], group["power"][:].reshape(117, -1)
+        with pytest.raises(FileExistsError, match="out must not be there yet"):
+            stream.save(out)
     else:
         parquet = pytest.importorskip("pyarrow.parquet").read_table(out)
         assert parquet.column_names == columns
@@ -622,10 +855,10 @@ def test_save_writes_the_table_and_says_how_it_was_made(kind: str, tmp_path: Pat
     assert np.array_equal(table.reshape(power.shape), power)
 
 
-@pytest.mark.parametrize("kind", ["npz", "csv", "parquet"])
+@pytest.mark.parametrize("kind", ["npz", "csv", "parquet", "zarr"])
 def test_save_keeps_what_is_done_when_interrupted(kind: str, tmp_path: Path) -> None:
-    if kind == "parquet":
-        pytest.importorskip("pyarrow")
+    if kind in ("parquet", "zarr"):
+        pytest.importorskip({"parquet": "pyarrow"}.get(kind, kind))
     stream = eeg.stream_band_power(eeg.open_recording(noise(2, 6000), sfreq=100), chunk=10)
 
     def interrupt(done: int, total: int) -> None:
@@ -639,11 +872,17 @@ def test_save_keeps_what_is_done_when_interrupted(kind: str, tmp_path: Path) -> 
     if kind == "npz":
         with np.load(tmp_path / "out.npz") as file:
             assert file["power"].shape == (20, 2, 5)
+    elif kind == "zarr":
+        import zarr
+
+        group = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")
+        assert (group["power"].shape, group["times"].shape) == ((20, 2, 5), (20,))
+        assert group.attrs["complete"] is False
 
 
 def test_save_leaves_no_half_file(tmp_path: Path) -> None:
     stream = eeg.stream_band_power(eeg.open_recording(noise(2, 600), sfreq=100))
-    with pytest.raises(ValueError, match=r"out must end in one of .npz, .csv, .parquet, got out.xlsx"):
+    with pytest.raises(ValueError, match=r"out must end in one of .npz, .csv, .parquet, .zarr, got out.xlsx"):
         stream.save(tmp_path / "out.xlsx")
 
     def fail(done: int, total: int) -> None:
@@ -663,10 +902,80 @@ def test_stream_checks_its_arguments_at_once() -> None:
         ({"chunk": 0}, "chunk must be above 0, got 0"),
         ({"window": 7}, "window must be at most the data's length, 6 s, got 7 s"),
         ({"bands": [(1, 60)]}, "Nyquist"),
-        ({"preset": "yasa"}, "preset must be None"),
+        ({"preset": "yasa"}, "window must be at most the data's length, 6 s, got 30 s"),
     ):
         with pytest.raises(ValueError, match=text):
             eeg.stream_band_power(recording, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration", "gap"),
+    [
+        ("boundary", 7.0, (4.9975, 4.9975)),
+        ("BAD boundary", 0.0, (4.9975, 4.9975)),
+        ("EDGE boundary", 0.0, (4.9975, 4.9975)),
+        ("New Segment/", 0.005, (4.9975, 4.9975)),
+        ("BAD_ACQ_SKIP", 1.5, (4.9975, 6.4975)),
+    ],
+)
+def test_windows_that_would_span_a_gap_are_left_out_and_counted(
+    text: str, duration: float, gap: tuple[float, float], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = noise(2, 2000)
+    markers = (eeg.Marker(0.0, 0.005, "New Segment/"), eeg.Marker(4.9975, duration, text), eeg.Marker(7.0, 0, "101"))
+    recording = replace(eeg.open_recording(data, sfreq=SFREQ), markers=markers)
+    assert recording.gaps == (gap,)
+    stream = eeg.stream_band_power(recording, hop=0.5)
+    starts = np.arange(0, 1801, 100)
+    end = round(gap[1] * SFREQ + 0.5)
+    kept = np.flatnonzero((starts + 200 <= 1000) | (starts >= end))  # the boundary is half a sample before 1000
+    assert np.array_equal(stream.kept, kept)
+    assert np.array_equal(stream.times, starts[kept] / SFREQ)
+    assert stream.left_out == 19 - len(kept) > 0
+    assert f"left out {stream.left_out} of 19 windows that would span one of its 1 gaps" in caplog.text
+    assert stream.save(tmp_path / "a.npz")["windows_left_out"] == stream.left_out
+    power = np.concatenate([p for _, p in stream])
+    assert np.array_equal(power, eeg.band_power(data, SFREQ, hop=0.5)[kept])
+    with pytest.raises(ValueError, match=r"window must fit between the gaps of array, got 9 s, and all 1 windows"):
+        eeg.stream_band_power(recording, window=9)
+
+
+def test_gaps_of_a_file_leave_windows_out(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.vhdr", noise(4, 2000))
+    marks = path.with_suffix(".vmrk")
+    marks.write_text(marks.read_text() + "Mk2=New Segment,,1,1,0\nMk3=New Segment,,901,1,0\n")
+    stream = eeg.stream_band_power(eeg.open_recording(path))
+    assert stream.recording.gaps == ((4.5, 4.5),)
+    assert stream.kept.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+def test_tables_hold_the_power_and_what_it_is() -> None:
+    recording = eeg.open_recording(noise(2, 1000), sfreq=100)
+    stream = eeg.stream_band_power(recording, hop=0.5, bands={"theta": (4, 8), "alpha": (8, 13)}, output="db")
+    power = np.concatenate([p for _, p in stream])
+    table = pytest.importorskip("pandas") and stream.to_dataframe()
+    assert np.array_equal(table["2"]["alpha"].to_numpy(), power[:, 1, 1])
+    assert table.columns.names == ["channel", "band"]
+    assert np.array_equal(table.index, stream.times)
+    assert (table.attrs["unit"], table.attrs["bins"]) == ("dB re 1 V^2/Hz", {"theta": 5, "alpha": 6})
+    array = pytest.importorskip("xarray") and stream.to_xarray()
+    assert np.array_equal(array.sel(channel="2", band="alpha"), power[:, 1, 1])
+    assert array.dims == ("time", "channel", "band")
+    assert np.array_equal(array.time, stream.times)
+    assert (array.attrs["units"], array.attrs["resolution"]) == ("dB re 1 V^2/Hz", 1.0)
+    assert (array.low.values.tolist(), array.high.values.tolist()) == ([4, 8], [8, 13])
+    assert array.bins.values.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("name", ["pandas", "xarray", "zarr"])
+def test_what_is_missing_is_an_error_that_says_how_to_get_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = eeg.stream_band_power(eeg.open_recording(noise(2, 1000), sfreq=100))
+    monkeypatch.setitem(sys.modules, name, None)
+    make = {"pandas": stream.to_dataframe, "xarray": stream.to_xarray, "zarr": lambda: stream.save(tmp_path / "a.zarr")}
+    with pytest.raises(ImportError, match=rf'needs {name}: pip install "?(mmme_fast\[)?{name}'):
+        make[name]()
 
 
 # Real recordings.
@@ -687,9 +996,10 @@ def test_real_recordings_stream_what_scipy_finds(name: str, shared_data: Path) -
     recording = eeg.open_recording(shared_data / "eeg" / name)
     assert (len(recording.ch_names), recording.sfreq, len(recording.markers)) == REAL[name]
     n = round(recording.sfreq)
-    power = np.concatenate([p for _, p in eeg.stream_band_power(recording, chunk=7)])
-    assert len(power) == recording.n_samples // n
-    want = expected(recording.read(), recording.sfreq, n * np.arange(len(power)), n, list(eeg.BANDS.values()))
+    stream = eeg.stream_band_power(recording, chunk=7)
+    power = np.concatenate([p for _, p in stream])
+    assert len(power) + stream.left_out == recording.n_samples // n
+    want = expected(recording.read(), recording.sfreq, n * stream.kept, n, list(eeg.BANDS.values()))
     # Where the recording has been faded out some bands hold less than float32 resolves beside the others.
     assert (abs(power - want) <= RTOL * want + 1e-9 * want.max(axis=2, keepdims=True)).all()
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import itertools
 import json
 import logging
 import os
 import re
+import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from mmme_fast._arrays import channels, number, one_of, whole
@@ -36,8 +41,62 @@ BANDS: dict[str, tuple[float, float]] = {
     "gamma": (30, 47),
 }  # those of the MMME data set
 
-# Coefficients of the periodic cosine tapers, as scipy.signal.get_window(taper, n).
+# What an argument is where neither the caller nor a preset says.
+_DEFAULTS: dict[str, Any] = {
+    "bands": BANDS,
+    "window": 1.0,
+    "subwindow": None,
+    "overlap": 0.5,
+    "average": "mean",
+    "taper": "hann",
+    "detrend": "constant",
+    "nfft": None,
+    "scaling": "density",
+    "sides": "one",
+    "edges": "inclusive",
+    "aggregate": "mean",
+    "output": "power",
+    "precision": "single",
+}
+
+# Published conventions, as arguments of `band_power`.
+PRESETS: dict[str, dict[str, Any]] = {
+    # The notebooks of the MMME data set: scipy.signal.periodogram(nfft=512, return_onesided=False), means over bins.
+    "mmme": {"taper": "boxcar", "nfft": 512, "sides": "two", "precision": "double"},
+    # yasa.bandpower, over an epoch of sleep staging.
+    "yasa": {
+        "bands": {
+            "delta": (0.5, 4),
+            "theta": (4, 8),
+            "alpha": (8, 12),
+            "sigma": (12, 16),
+            "beta": (16, 30),
+            "gamma": (30, 40),
+        },
+        "window": 30.0,
+        "subwindow": 4.0,
+        "average": "median",
+        "taper": "hamming",
+        "aggregate": "simpson",
+        "output": "relative",
+    },
+    # mne.time_frequency.psd_array_welch; its n_fft is `subwindow`.
+    "mne": {"overlap": 0.0, "taper": "hamming"},
+    # bandpower(x, fs, freqrange).
+    "matlab": {"taper": "hamming_symmetric", "detrend": "none", "edges": "outer", "aggregate": "sum"},
+}
+
+# Coefficients of the cosine tapers, as scipy.signal.get_window(taper, n).
 _TAPERS = {"boxcar": (1.0, 0.0), "hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
+_TAPERS |= {f"{name}_symmetric": _TAPERS[name] for name in ("hann", "hamming")}
+_INTEGRALS = ("trapezoid", "simpson", "sum")
+
+# Time of a multiply-add of the kernels' DFT and, for n samples, of n log2(n) of NumPy's FFT with what goes with it, in
+# one unit; benchmarks/bench_eeg.py holds them against the clock.
+_DFT_COST = 1.0
+_FFT_COST = 12.0
+
+_BATCH = 2**17  # values that the FFT, or the mean over sub-windows, has in memory at a time
 
 
 def band_power(
@@ -45,21 +104,29 @@ def band_power(
     sfreq: float,
     *,
     bands: Bands | None = None,
-    window: float = 1.0,
+    window: float | None = None,
     hop: float | None = None,
     at: ArrayLike | None = None,
-    taper: str = "hann",
-    detrend: str = "constant",
-    scaling: str = "density",
-    aggregate: str = "mean",
+    subwindow: float | None = None,
+    overlap: float | None = None,
+    average: str | None = None,
+    taper: str | None = None,
+    detrend: str | None = None,
+    nfft: int | None = None,
+    scaling: str | None = None,
+    sides: str | None = None,
+    edges: str | None = None,
+    aggregate: str | None = None,
+    output: str | None = None,
+    precision: str | None = None,
     preset: str | None = None,
     threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Power of frequency bands in windows of a multichannel signal.
 
-    Each window's one-sided periodogram is that of ``scipy.signal.periodogram`` with the same taper, detrend and
-    scaling (and no zero padding), within 5e-5 of its double precision; a band's power is the mean or the integral over
-    the bins in the band.
+    Each window's spectrum is that of ``scipy.signal.periodogram``, or of ``scipy.signal.welch`` where it is cut into
+    sub-windows, with the same arguments; a band's power is the mean or the integral over the bins in the band. An
+    argument that is left out is the preset's; what that does not name is as given below.
 
     Parameters
     ----------
@@ -69,121 +136,192 @@ def band_power(
     sfreq : float
         Samples per second.
     bands : mapping of name to (low, high), or sequence of (low, high), optional
-        Band edges in Hz. A bin at frequency f is in the band when low <= f <= high, so that a bin on a common edge
-        counts in both bands. Default: delta 1-4, theta 4-8, alpha 8-13, beta 13-30, gamma 30-47 Hz.
+        Band edges in Hz. Default: delta 1-4, theta 4-8, alpha 8-13, beta 13-30, gamma 30-47 Hz.
     window : float, default 1.0
-        Length of a window in seconds, rounded to whole samples. Bins are 1 / window apart.
+        Length of a window in seconds, rounded to whole samples.
     hop : float, optional
         Seconds from one window's start to the next. Window i starts at sample round(i * hop * sfreq), so that
         ``hop=1 / fps`` is one window per video frame. Default: one window.
     at : array_like, (window,), optional
         Instead of `hop`: the time in seconds at which each window starts, rounded to the nearest sample. For windows
         centred on video frames pass ``frame_times - window / 2``.
-    taper : {"hann", "hamming", "boxcar"}, default "hann"
-        In SciPy's periodic form.
-    detrend : {"constant", "none"}, default "constant"
-        "constant" removes each window's mean before the taper.
+    subwindow : float, optional
+        Cut each window into sub-windows of this length in seconds and average their spectra (Welch). Default: the
+        window whole.
+    overlap : float, default 0.5
+        Part of a sub-window that the next one shares, 0 to 0.99.
+    average : {"mean", "median"}, default "mean"
+        Over sub-windows. The median of each bin is divided by its bias, as SciPy does.
+    taper : {"hann", "hamming", "boxcar", "hann_symmetric", "hamming_symmetric"}, default "hann"
+        In SciPy's periodic form, or in the symmetric one of MATLAB's ``hann(n)`` and ``hamming(n)``.
+    detrend : {"constant", "linear", "none"}, default "constant"
+        What is removed from each (sub-)window before the taper: its mean, or the line that fits it best.
+    nfft : int, optional
+        Samples that the DFT takes: longer ones pad a (sub-)window with zeros; shorter ones take the first `nfft`
+        samples of the window, as ``scipy.signal.periodogram`` does, and are an error with sub-windows. Bins are
+        sfreq / nfft apart. Default: the (sub-)window.
     scaling : {"density", "spectrum"}, default "density"
         Power spectral density in V^2/Hz, or power spectrum in V^2.
-    aggregate : {"mean", "trapezoid"}, default "mean"
-        Mean over a band's bins, or the integral of the density over them by the trapezoidal rule, in V^2.
-    preset : None
-        For published conventions; there are none yet.
+    sides : {"one", "two"}, default "one"
+        One-sided, where a bin stands for its negative frequency too, or two-sided: half of that, but for the bins 0
+        and sfreq / 2.
+    edges : {"inclusive", "half-open", "outer"}, default "inclusive"
+        A bin at frequency f is in the band when low <= f <= high, so that one on a common edge counts in both bands;
+        or when low <= f < high; or, MATLAB's rule, from the last bin with f <= low to the first with f >= high.
+    aggregate : {"mean", "trapezoid", "simpson", "sum"}, default "mean"
+        Mean over a band's bins; or the integral of the density over them in V^2, by the trapezoidal, Simpson's
+        (``scipy.integrate.simpson``) or the rectangle rule. "sum" of a power spectrum adds its bins.
+    output : {"power", "relative", "log10", "db", "entropy"}, default "power"
+        The power; its part of that from the lowest to the highest edge of all bands; its decimal logarithm, and ten
+        times that; or the differential entropy ln(2 pi e power) / 2 of a normal signal of this power, in nats. Part
+        and entropy are made of integrals: `aggregate` must not be "mean"; and the entropy's variance is that of a
+        one-sided density.
+    precision : {"single", "double"}, default "single"
+        Within 5e-5 of SciPy's double precision, or the same to the digits of the result. Double is slower; see Notes.
+    preset : {"mmme", "yasa", "mne", "matlab"}, optional
+        The convention of the MMME data set's notebooks, of ``yasa.bandpower``, of ``mne.time_frequency.
+        psd_array_welch`` or of MATLAB's ``bandpower``: a row of `PRESETS`. (MATLAB counts no bin at sfreq / 2.)
     threads : int, optional
         Default: `get_num_threads()`.
 
     Returns
     -------
     ndarray of float32, (window, channel, band)
-        In V^2/Hz, or V^2 for a spectrum or an integral.
+        Power in V^2/Hz, or V^2 for a spectrum or an integral. Where a channel is flat its part is NaN and its
+        logarithms are very low or -inf.
 
     Raises
     ------
     TypeError, ValueError
         When an argument breaks its rule; the message names argument, rule and value. A band that reaches above
         sfreq / 2, or holds no bin because it is narrower than the resolution, is an error.
+
+    Notes
+    -----
+    The kernels compute a DFT of only the bins that the bands need, in single precision. NumPy's FFT in double
+    precision takes over where ``precision="double"``, for a linear detrend and a median over sub-windows, and where it
+    costs less: for many bins in windows that overlap little.
     """
     array = channels(data, "data")
-    plan = _Plan.of(sfreq, bands, window, taper, detrend, scaling, aggregate, preset)
-    return plan.run(array, plan.starts(array.shape[1], hop, at), resolve_threads(threads))
+    plan = _Plan.of(sfreq, _chosen(
+        preset, bands=bands, window=window, subwindow=subwindow, overlap=overlap, average=average, taper=taper,
+        detrend=detrend, nfft=nfft, scaling=scaling, sides=sides, edges=edges, aggregate=aggregate, output=output,
+        precision=precision,
+    ))  # fmt: skip
+    starts = plan.starts(array.shape[1], hop, at)
+    return plan.run(array, starts, plan.by_fft(starts), resolve_threads(threads))
+
+
+def _chosen(preset: str | None, **given: Any) -> dict[str, Any]:
+    """Return all arguments: those given, else the preset's, else the defaults."""
+    named = {} if preset is None else PRESETS[one_of(preset, "preset", tuple(PRESETS))]
+    return _DEFAULTS | named | {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a call asks of the kernel, worked out once for all of its chunks."""
+    """What a call asks for, worked out once for all of its chunks.
+
+    A power is a weighted sum of |DFT|^2 over bins, whatever the scaling, the sides and the aggregate.
+    """
 
     sfreq: float
-    taper: NDArray[np.float32]
-    detrend: bool
+    window: int
+    offsets: NDArray[np.int64]  # of the sub-windows
+    taper: NDArray[np.float64]
+    detrend: str
+    nfft: int
     bins: NDArray[np.int32]
-    weights: NDArray[np.float32]  # (band, bin): what |DFT|^2 counts for
+    weights: NDArray[np.float64]  # (band, bin), and a last row for the whole of the bands where output is relative
     bands: dict[str, tuple[float, float]]
+    median: bool
+    double: bool
+    output: str
     unit: str
 
     @classmethod
-    def of(
-        cls,
-        sfreq: float,
-        bands: Bands | None,
-        window: float,
-        taper: str,
-        detrend: str,
-        scaling: str,
-        aggregate: str,
-        preset: str | None,
-    ) -> _Plan:
-        if preset is not None:
-            raise ValueError(f"preset must be None, as there are no presets yet, got {preset!r}")
+    def of(cls, sfreq: float, chosen: dict[str, Any]) -> _Plan:
         sfreq = number(sfreq, "sfreq", low=0, open_low=True)
-        window = number(window, "window", low=0, open_low=True)
-        one_of(taper, "taper", tuple(_TAPERS))
-        one_of(detrend, "detrend", ("constant", "none"))
-        one_of(scaling, "scaling", ("density", "spectrum"))
-        one_of(aggregate, "aggregate", ("mean", "trapezoid"))
-        if aggregate == "trapezoid" and scaling != "density":
-            raise ValueError(f"scaling must be 'density' for aggregate='trapezoid', an integral, got {scaling!r}")
+        window = number(chosen["window"], "window", low=0, open_low=True)
+        for name, allowed in (
+            ("taper", tuple(_TAPERS)),
+            ("detrend", ("constant", "linear", "none")),
+            ("scaling", ("density", "spectrum")),
+            ("sides", ("one", "two")),
+            ("edges", ("inclusive", "half-open", "outer")),
+            ("aggregate", ("mean", *_INTEGRALS)),
+            ("average", ("mean", "median")),
+            ("output", ("power", "relative", "log10", "db", "entropy")),
+            ("precision", ("single", "double")),
+        ):
+            one_of(chosen[name], name, allowed)
+        scaling, aggregate, output = chosen["scaling"], chosen["aggregate"], chosen["output"]
+        if scaling != "density" and (aggregate in ("trapezoid", "simpson") or output == "entropy"):
+            which = f"output={output!r}" if output == "entropy" else f"aggregate={aggregate!r}"
+            raise ValueError(f"scaling must be 'density' for {which}, an integral, got {scaling!r}")
+        if output in ("relative", "entropy"):
+            one_of(aggregate, f"aggregate, for output={output!r},", _INTEGRALS)
+        if output == "entropy" and chosen["sides"] != "one":
+            raise ValueError(f"sides must be 'one' for output='entropy', got {chosen['sides']!r}")
+
         n = round(window * sfreq)
-        if not 2 <= n <= 2**20:  # the kernel's table grows with it
-            raise ValueError(f"window must be 2 to {2**20} samples of 1 / {sfreq:g} s, got {window!r} s")
-        a, b = _TAPERS[taper]
-        weighting = a - b * np.cos(2 * np.pi / n * np.arange(n))
-        scale = 1 / (sfreq * np.sum(weighting**2)) if scaling == "density" else 1 / np.sum(weighting) ** 2
-        named = _named(bands)
-        resolution = sfreq / n
-        ranges = {name: _bins(name, edges, n, sfreq) for name, edges in named.items()}
-        bins = np.unique(np.concatenate([np.arange(low, high + 1) for low, high in ranges.values()]))
-        one_sided = np.where((bins == 0) | (2 * bins == n), scale, 2 * scale)
-        weights = np.zeros((len(named), len(bins)))
-        for row, (name, (low, high)) in zip(weights, ranges.items(), strict=True):
+        segment, offsets, nfft = _segments(n, sfreq, window, chosen)
+        a, b = _TAPERS[chosen["taper"]]
+        period = max(segment - chosen["taper"].endswith("_symmetric"), 1)
+        taper = a - b * np.cos(2 * np.pi / period * np.arange(segment))
+        if not taper.any():
+            raise ValueError(f"window must be longer for taper={chosen['taper']!r}, got {segment} samples, all 0")
+        scale = 1 / (sfreq * np.sum(taper**2)) if scaling == "density" else 1 / np.sum(taper) ** 2
+
+        bands = _named(chosen["bands"])
+        resolution = sfreq / nfft
+        ranges = [_bins(name, limits, nfft, sfreq, chosen["edges"]) for name, limits in bands.items()]
+        if output == "relative":
+            whole_range = (min(low for low, _ in bands.values()), max(high for _, high in bands.values()))
+            ranges.append(_bins("all", whole_range, nfft, sfreq, chosen["edges"]))
+        bins = np.unique(np.concatenate([np.arange(low, high + 1) for low, high in ranges]))
+        counts = np.where((bins == 0) | (2 * bins == nfft) | (chosen["sides"] == "two"), scale, 2 * scale)
+        weights = np.zeros((len(ranges), len(bins)))
+        for row, name, (low, high) in zip(weights, [*bands, "all"], ranges, strict=False):
             inside = (low <= bins) & (bins <= high)
-            if aggregate == "mean":
-                row[inside] = one_sided[inside] / (high - low + 1)
-            elif low == high:
+            if low == high and aggregate in ("trapezoid", "simpson"):
                 raise ValueError(
-                    f"bands[{name!r}] must hold at least two bins for aggregate='trapezoid', got {named[name]} Hz at a "
-                    f"resolution of {resolution:g} Hz"
+                    f"bands[{name!r}] must hold at least two bins for aggregate={aggregate!r}, got {bands[name]} Hz at "
+                    f"a resolution of {resolution:g} Hz"
                 )
-            else:
-                ends = np.where((bins == low) | (bins == high), 0.5, 1.0)
-                row[inside] = (one_sided * ends * resolution)[inside]
+            row[inside] = counts[inside] * _rule(aggregate, high - low + 1)
+            if aggregate in _INTEGRALS and scaling == "density":
+                row *= resolution
         unit = "V^2/Hz" if (scaling, aggregate) == ("density", "mean") else "V^2"
         return cls(
             sfreq,
-            weighting.astype(np.float32),
-            detrend == "constant",
+            n,
+            offsets,
+            taper,
+            chosen["detrend"],
+            nfft,
             bins.astype(np.int32),
-            weights.astype(np.float32),
-            named,
-            unit,
+            weights,
+            bands,
+            chosen["average"] == "median" and len(offsets) > 1,
+            chosen["precision"] == "double",
+            output,
+            {
+                "power": unit,
+                "relative": "1",
+                "log10": f"log10({unit})",
+                "db": f"dB re 1 {unit}",
+                "entropy": "nat re 1 V",
+            }[output],
         )
 
     @property
     def resolution(self) -> float:
-        return self.sfreq / len(self.taper)
+        return self.sfreq / self.nfft
 
     def starts(self, n_samples: int, hop: float | None, at: ArrayLike | None) -> NDArray[np.int64]:
         """Return the first sample of every window."""
-        n = len(self.taper)
+        n = self.window
         if n > n_samples:
             raise ValueError(
                 f"window must be at most the data's length, {n_samples / self.sfreq:g} s, got {n / self.sfreq:g} s"
@@ -215,26 +353,146 @@ class _Plan:
             )
         return samples.astype(np.int64)
 
-    def run(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int, first: int = 0) -> NDArray[np.float32]:
-        """Return the power in the windows of `data`, which begins at sample `first` of the whole."""
-        out = np.empty((len(starts), len(data), len(self.bands)), np.float32)
-        n = len(self.taper)
-        kernels().band_power(data, out, starts - first, self.taper, self.detrend, n, self.bins, self.weights, threads)
+    def by_fft(self, starts: NDArray[np.int64]) -> bool:
+        """Whether NumPy's FFT in double precision computes these windows, all of a call, rather than the kernel."""
+        if self.double or self.median or self.detrend == "linear":
+            return True
+        segments = len(starts) * len(self.offsets)
+        # The kernel's work on a sample serves every window that the sample is in.
+        covered = self.window + int(np.minimum(np.diff(np.sort(starts)), self.window).sum())
+        direct = _DFT_COST * len(self.bins) * min(covered, segments * len(self.taper))
+        return bool(_FFT_COST * segments * self.nfft * np.log2(self.nfft) < direct)
+
+    def run(
+        self, data: NDArray[Any], starts: NDArray[np.int64], fft: bool, threads: int, first: int = 0
+    ) -> NDArray[np.float32]:
+        """Return the output for the windows of `data`, which begins at sample `first` of the whole."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            power = (self._by_fft if fft else self._by_kernel)(data, starts - first, threads)
+            finite = np.isfinite(power.astype(np.float32, copy=False))
         # NaN and infinity go through to the output, which is far smaller to look through than the input.
-        if not np.isfinite(out).all():
-            window, channel = np.argwhere(~np.isfinite(out))[0, :2]
+        if not finite.all():
+            window, channel = np.argwhere(~finite)[0, :2]
             start = starts[window] - first
-            bad = ~np.isfinite(data[channel, start : start + n])
+            bad = ~np.isfinite(data[channel, start : start + self.window])
             if not bad.any():
                 raise ValueError(f"data must be small enough for its power in float32, got channel {channel} too large")
             i = start + int(np.argmax(bad))
             raise ValueError(f"data must be finite, got {data[channel, i]} in channel {channel}, sample {i + first}")
+        with np.errstate(divide="ignore", invalid="ignore"):  # a flat channel
+            if self.output == "relative":
+                power = power[..., :-1] / power[..., -1:]
+            elif self.output == "entropy":
+                power = np.log(2 * np.pi * np.e * power) / 2
+            elif self.output != "power":
+                power = np.log10(power) * (10 if self.output == "db" else 1)
+        return np.ascontiguousarray(power, np.float32)
+
+    def _by_kernel(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float32]:
+        taper, weights, detrend = self.taper.astype(np.float32), self.weights.astype(np.float32), self.detrend != "none"
+
+        def segments(at: NDArray[np.int64]) -> NDArray[np.float32]:
+            out = np.empty((len(at), len(data), len(weights)), np.float32)
+            kernels().band_power(data, out, at, taper, detrend, self.nfft, self.bins, weights, threads)
+            return out
+
+        count = len(self.offsets)
+        if count == 1:
+            return segments(starts)
+        mean = np.empty((len(starts), len(data), len(weights)), np.float32)
+        step = max(1, _BATCH // (count * len(data) * len(weights)))
+        for i in range(0, len(starts), step):
+            at, which = np.unique(starts[i : i + step, None] + self.offsets, return_inverse=True)
+            power, total = segments(at), 0.0
+            for column in which.reshape(-1, count).T:
+                total = total + power[column].astype(np.float64)
+            mean[i : i + step] = total / count
+        return mean
+
+    def _by_fft(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float64]:
+        n, count = len(self.taper), len(self.offsets)
+        out = np.empty((len(starts), len(data), len(self.weights)))
+        samples = sliding_window_view(data, n, axis=1)  # (channel, start, sample)
+        at = starts[:, None] + self.offsets
+        ramp = np.arange(n) - (n - 1) / 2
+        ranges = [slice(used[0], used[-1] + 1) for used in map(np.flatnonzero, self.weights)]
+        rows = max(1, _BATCH // (self.nfft * count))
+        channels, windows = min(rows, len(data)), max(1, rows // len(data))
+
+        def batch(corner: tuple[int, int]) -> None:
+            here = [slice(i, i + size) for i, size in zip(corner, (windows, channels), strict=True)]
+            with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are found in the result
+                x = samples[here[1]][:, at[here[0]]].astype(np.float64)  # (channel, window, sub-window, sample)
+                if self.detrend != "none":
+                    x -= x.mean(axis=-1, keepdims=True)
+                if self.detrend == "linear":
+                    x -= (x * ramp).sum(axis=-1, keepdims=True) / (ramp @ ramp) * ramp
+                x *= self.taper
+                dft = np.fft.rfft(x, self.nfft)[..., self.bins]
+                power = dft.real**2 + dft.imag**2
+                power = np.median(power, axis=2) / _median_bias(count) if self.median else power.mean(axis=2)
+                # Sums along bins, not a matrix product, whose order of terms may depend on the size of the batch.
+                for band, (weights, used) in enumerate(zip(self.weights, ranges, strict=True)):
+                    out[here[0], here[1], band] = (power[..., used] * weights[used]).sum(axis=-1).T
+
+        corners = itertools.product(range(0, len(starts), windows), range(0, len(data), channels))
+        if threads == 1:
+            for corner in corners:
+                batch(corner)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(batch, corners))
         return out
 
 
-def _named(bands: Bands | None) -> dict[str, tuple[float, float]]:
-    if bands is None:
-        return BANDS
+def _segments(n: int, sfreq: float, window: float, chosen: dict[str, Any]) -> tuple[int, NDArray[np.int64], int]:
+    """Return the samples that are tapered at a time, where they begin in the window, and the length of the DFT."""
+    longest = 2**20  # samples; the kernel's tables grow with them
+    subwindow, nfft = chosen["subwindow"], chosen["nfft"]
+    if n < 2 or (subwindow is None and n > longest):
+        raise ValueError(f"window must be 2 to {longest} samples of 1 / {sfreq:g} s, got {window!r} s")
+    overlap = number(chosen["overlap"], "overlap", low=0, high=0.99)
+    segment, offsets = n, np.zeros(1, np.int64)
+    if subwindow is not None:
+        segment = round(number(subwindow, "subwindow", low=0, open_low=True) * sfreq)
+        if not 2 <= segment <= min(n, longest):
+            raise ValueError(
+                f"subwindow must be 2 to {min(n, longest)} samples of 1 / {sfreq:g} s, within the window, got "
+                f"{subwindow!r} s"
+            )
+        offsets = np.arange(0, n - segment + 1, segment - int(overlap * segment + 1e-9), dtype=np.int64)
+    if nfft is None:
+        return segment, offsets, segment
+    nfft = whole(nfft, "nfft", low=2, high=longest)
+    if nfft < segment and subwindow is not None:
+        raise ValueError(f"nfft must be at least the sub-window's {segment} samples, got {nfft}")
+    return min(segment, nfft), offsets, nfft
+
+
+def _rule(aggregate: str, n: int) -> NDArray[np.float64]:
+    """Return the weights of n neighbouring bins, one apart, in their mean or their integral."""
+    weights = np.ones(n)
+    if aggregate == "mean":
+        weights /= n
+    elif aggregate == "trapezoid" or (aggregate == "simpson" and n == 2):
+        weights[[0, -1]] = 0.5
+    elif aggregate == "simpson":
+        odd = n - 1 + n % 2  # bins that pairs of intervals join; Cartwright's formula adds an interval that is left
+        weights[:odd] = np.where(np.arange(odd) % 2, 4 / 3, 2 / 3)
+        weights[[0, odd - 1]] = 1 / 3
+        if odd < n:
+            weights[-1] = 0
+            weights[-3:] += np.array([-1, 8, 5]) / 12
+    return weights
+
+
+def _median_bias(n: int) -> float:
+    """Return the expected median of n periodograms of noise, beside their mean (Allen et al. 2012, appendix B)."""
+    even = 2 * np.arange(1, (n - 1) // 2 + 1)
+    return 1 + float(np.sum(1 / (even + 1) - 1 / even))
+
+
+def _named(bands: Bands) -> dict[str, tuple[float, float]]:
     items: list[tuple[Any, Any]]
     if isinstance(bands, Mapping):
         items = list(bands.items())
@@ -256,20 +514,27 @@ def _named(bands: Bands | None) -> dict[str, tuple[float, float]]:
     return named
 
 
-def _bins(name: str, edges: tuple[float, float], n: int, sfreq: float) -> tuple[int, int]:
-    """Return the first and the last DFT bin within the edges, both inclusive up to rounding."""
-    low, high = (edge * n / sfreq for edge in edges)
-    if edges[1] > sfreq / 2 * (1 + 1e-9):
+def _bins(name: str, limits: tuple[float, float], nfft: int, sfreq: float, edges: str) -> tuple[int, int]:
+    """Return the first and the last DFT bin of a band, whose limits are compared with the bins up to rounding."""
+    if limits[1] > sfreq / 2 * (1 + 1e-9):
         raise ValueError(
             f"bands[{name!r}] must end at or below the Nyquist frequency, {sfreq / 2:g} Hz, got "
-            f"{edges[0]:g}-{edges[1]:g} Hz"
+            f"{limits[0]:g}-{limits[1]:g} Hz"
         )
-    first, last = int(np.ceil(low - 1e-9 * (1 + low))), int(np.floor(high + 1e-9 * (1 + high)))
-    last = min(last, n // 2)
+    low, high = (limit * nfft / sfreq for limit in limits)
+    (low_down, low_up), (high_down, high_up) = (
+        (int(np.floor(x + 1e-9 * (1 + x))), int(np.ceil(x - 1e-9 * (1 + x)))) for x in (low, high)
+    )
+    first, last = {
+        "inclusive": (low_up, high_down),
+        "half-open": (low_up, high_up - 1),
+        "outer": (low_down, high_up),
+    }[edges]
+    last = min(last, nfft // 2)
     if last < first:
         raise ValueError(
-            f"bands[{name!r}] must hold at least one bin, got {edges[0]:g}-{edges[1]:g} Hz, narrower than the "
-            f"resolution of {sfreq / n:g} Hz; a longer window makes it finer"
+            f"bands[{name!r}] must hold at least one bin, got {limits[0]:g}-{limits[1]:g} Hz, narrower than the "
+            f"resolution of {sfreq / nfft:g} Hz; a longer window makes it finer"
         )
     return first, last
 
@@ -315,6 +580,20 @@ class Recording:
         """Seconds from the first sample to the end of the last."""
         return self.n_samples / self.sfreq
 
+    @property
+    def gaps(self) -> tuple[tuple[float, float], ...]:
+        """Where the recording was interrupted, (begin, end) in seconds, from the markers that say so.
+
+        A boundary has no length: what lay between is not in the file. Those are "boundary" of EEGLAB and MNE, "New
+        Segment" of BrainVision; MNE's "BAD_ACQ_SKIP" lasts as long as its samples are missing.
+        """
+        gaps = {
+            (onset, onset + (duration if text.upper().startswith("BAD_ACQ") else 0.0))
+            for onset, duration, text in self.markers
+            if _GAP.fullmatch(text)
+        }
+        return tuple(sorted((begin, end) for begin, end in gaps if end > 0 and begin < self.duration))
+
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return the samples start to stop - 1, (channel, sample), float32 or float64 in volts.
 
@@ -324,6 +603,8 @@ class Recording:
         start = whole(start, "start", low=0, high=stop - 1)
         return channels(self._read(start, stop), "data")
 
+
+_GAP = re.compile(r"((BAD|EDGE)[ _])?boundary|New Segment(/.*)?|BAD_ACQ_SKIP", re.IGNORECASE)
 
 # What MNE calls EEG, because the file says no more, but whose name tells otherwise.
 _NOT_EEG = re.compile(r".*(EOG|ECG|EKG|EMG|GSR|EDA|RESP|RSP|PPG|TRIG|STATUS).*|[HV]EO[LRUD]?|BIP\d*", re.IGNORECASE)
@@ -588,19 +869,26 @@ class BandPowerStream:
     recording : Recording
     times : ndarray of float64, (window,)
         Where each window starts, in seconds.
+    kept : ndarray of int, (window,)
+        Which of the windows asked for these are, counted from 0: one that would span a gap of the recording is left
+        out.
+    left_out : int
+        How many those were.
     bands : dict of str to (float, float)
-        Edges in Hz, both inclusive.
+        Edges in Hz.
     bins : dict of str to int
         DFT bins in each band.
     resolution : float
         Distance of the bins in Hz.
     unit : str
-        "V^2/Hz" or "V^2".
+        "V^2/Hz" or "V^2" for power, "1" for its part of the whole, "log10(V^2/Hz)", "dB re 1 V^2/Hz", "nat re 1 V".
     parameters : dict
         The arguments it was made with.
     """
 
     recording: Recording
+    kept: NDArray[np.int64]
+    left_out: int
     parameters: dict[str, Any]
     _plan: _Plan = field(repr=False)
     _starts: NDArray[np.int64] = field(repr=False)
@@ -617,7 +905,7 @@ class BandPowerStream:
 
     @property
     def bins(self) -> dict[str, int]:
-        return dict(zip(self._plan.bands, np.count_nonzero(self._plan.weights, axis=1).tolist(), strict=True))
+        return dict(zip(self._plan.bands, np.count_nonzero(self._plan.weights, axis=1).tolist(), strict=False))
 
     @property
     def resolution(self) -> float:
@@ -633,9 +921,9 @@ class BandPowerStream:
 
     def __iter__(self) -> Chunks:
         """Yield (times, power) chunk by chunk: (window,) float64 and (window, channel, band) float32."""
-        n, starts, times = len(self._plan.taper), self._starts, self.times
+        n, starts, times = self._plan.window, self._starts, self.times
         span = max(round(self._chunk * self.recording.sfreq), n)
-        threads = resolve_threads(self._threads)
+        threads, fft = resolve_threads(self._threads), self._plan.by_fft(starts)
         kept = np.empty((len(self.recording.ch_names), 0))  # the samples from `first` on that were read last
         first = i = 0
         while i < len(starts):
@@ -650,7 +938,7 @@ class BandPowerStream:
             else:
                 kept = self.recording.read(begin, end)
             first = begin
-            yield times[i:j], self._plan.run(kept, starts[i:j], threads, first)
+            yield times[i:j], self._plan.run(kept, starts[i:j], fft, threads, first)
             i = j
 
     def save(
@@ -665,8 +953,10 @@ class BandPowerStream:
         ----------
         out : path
             ``.csv`` and ``.parquet``: a row per window, a column "time" (start of the window in seconds) and one per
-            channel and band ("Fp1 alpha"), written as they come. ``.npz``: the arrays times (window,), power
-            (window, channel, band), ch_names, bands and band_edges (band, 2), Hz. Missing folders are made.
+            channel and band ("Fp1 alpha"). ``.npz``: the arrays times (window,), power (window, channel, band),
+            ch_names, bands and band_edges (band, 2), Hz. ``.zarr``: times and power, and what the .json says as
+            attributes; one that is there already is an error. All but .npz are written as the windows come. Missing
+            folders are made.
         progress : callable, optional
             Called with the number of windows done and their total.
 
@@ -693,14 +983,63 @@ class BandPowerStream:
                 interrupted = True
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written(path) as file:
-            write(file, self, chunks())
+        write(path, self, chunks())
         meta = self._meta(done) | {"seconds": time.perf_counter() - began}
         with written(path.with_suffix(".json")) as file:
             file.write(json.dumps(meta, indent=1).encode())
         if interrupted:
             raise KeyboardInterrupt(f"interrupted; {done} of {len(self)} windows are in {path}")
         return meta
+
+    def to_dataframe(self) -> Any:
+        """Compute the band power as a pandas DataFrame: a row per window, columns (channel, band).
+
+        The index is the start of the window in seconds; ``attrs`` has unit, resolution, bands and bins.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_dataframe() needs pandas: pip install pandas") from error
+        times, power = _joined(self, self)
+        columns = pd.MultiIndex.from_product([self.recording.ch_names, self.bands], names=["channel", "band"])
+        table = pd.DataFrame(power.reshape(len(power), -1), pd.Index(times, name="time"), columns)
+        table.attrs.update(self._attributes())
+        return table
+
+    def to_xarray(self) -> Any:
+        """Compute the band power as an xarray DataArray (time, channel, band).
+
+        Along "band" there are the coordinates low and high, the edges in Hz, and bins; ``attrs`` has units and
+        resolution.
+        """
+        try:
+            import xarray as xr
+        except ImportError as error:
+            raise ImportError("to_xarray() needs xarray: pip install xarray") from error
+        times, power = _joined(self, self)
+        low, high = zip(*self.bands.values(), strict=True)
+        return xr.DataArray(
+            power,
+            {
+                "time": ("time", times, {"units": "s"}),
+                "channel": list(self.recording.ch_names),
+                "band": list(self.bands),
+                "low": ("band", list(low), {"units": "Hz"}),
+                "high": ("band", list(high), {"units": "Hz"}),
+                "bins": ("band", list(self.bins.values())),
+            },
+            ("time", "channel", "band"),
+            name="band_power",
+            attrs={"units": self.unit, "resolution": self.resolution},
+        )
+
+    def _attributes(self) -> dict[str, Any]:
+        return {
+            "unit": self.unit,
+            "resolution": self.resolution,
+            "bands": {name: list(edges) for name, edges in self.bands.items()},
+            "bins": self.bins,
+        }
 
     def _meta(self, done: int) -> dict[str, Any]:
         from mmme_fast import __version__
@@ -716,11 +1055,9 @@ class BandPowerStream:
             "ch_names": list(recording.ch_names),
             "markers": [list(marker) for marker in recording.markers],
             "windows": done,
+            "windows_left_out": self.left_out,
             "complete": done == len(self),
-            "unit": self.unit,
-            "resolution": self.resolution,
-            "bands": {name: list(edges) for name, edges in self.bands.items()},
-            "bins": self.bins,
+            **self._attributes(),
             "parameters": self.parameters,
         }
 
@@ -729,24 +1066,35 @@ def stream_band_power(
     recording: Recording,
     *,
     bands: Bands | None = None,
-    window: float = 1.0,
+    window: float | None = None,
     hop: float | None = None,
     at: ArrayLike | None = None,
-    taper: str = "hann",
-    detrend: str = "constant",
-    scaling: str = "density",
-    aggregate: str = "mean",
+    subwindow: float | None = None,
+    overlap: float | None = None,
+    average: str | None = None,
+    taper: str | None = None,
+    detrend: str | None = None,
+    nfft: int | None = None,
+    scaling: str | None = None,
+    sides: str | None = None,
+    edges: str | None = None,
+    aggregate: str | None = None,
+    output: str | None = None,
+    precision: str | None = None,
     preset: str | None = None,
     chunk: float = 10.0,
     threads: int | None = None,
 ) -> BandPowerStream:
     """Band power of a recording in constant memory: that of `band_power`, bit for bit, for any length of chunk.
 
+    Windows that would span one of the recording's `gaps` are left out and counted.
+
     Parameters
     ----------
     recording : Recording
         From `open_recording`.
-    bands, window, hop, at, taper, detrend, scaling, aggregate, preset, threads
+    bands, window, hop, at, subwindow, overlap, average, taper, detrend, nfft, scaling, sides, edges, aggregate, output,
+    precision, preset, threads
         As in `band_power`. With `at` in no order pieces are read again and again; sort it where that matters.
     chunk : float, default 10.0
         Seconds to read at a time, at least one window.
@@ -762,52 +1110,106 @@ def stream_band_power(
     >>> for times, power in stream_band_power(recording, hop=0.1): ...      # doctest: +SKIP
     >>> stream_band_power(recording, hop=0.1).save("rest.parquet")          # doctest: +SKIP
     """
-    plan = _Plan.of(recording.sfreq, bands, window, taper, detrend, scaling, aggregate, preset)
-    starts = plan.starts(recording.n_samples, hop, at)
+    chosen = _chosen(
+        preset, bands=bands, window=window, subwindow=subwindow, overlap=overlap, average=average, taper=taper,
+        detrend=detrend, nfft=nfft, scaling=scaling, sides=sides, edges=edges, aggregate=aggregate, output=output,
+        precision=precision,
+    )  # fmt: skip
+    plan = _Plan.of(recording.sfreq, chosen)
+    asked = plan.starts(recording.n_samples, hop, at)
     chunk = number(chunk, "chunk", low=0, open_low=True)
-    parameters = {
-        "window": len(plan.taper) / plan.sfreq,
-        "hop": None if at is not None else len(plan.taper) / plan.sfreq if hop is None else float(hop),
+    kept = _within(asked, plan.window, recording)
+    window = plan.window / plan.sfreq
+    parameters = {name: value for name, value in chosen.items() if name != "bands"} | {
+        "window": window,
+        "hop": None if at is not None else window if hop is None else float(hop),
         "at": at is not None,
-        "taper": taper,
-        "detrend": detrend,
-        "scaling": scaling,
-        "aggregate": aggregate,
+        "preset": preset,
     }
-    return BandPowerStream(recording, parameters, plan, starts, chunk, threads)
+    return BandPowerStream(recording, kept, len(asked) - len(kept), parameters, plan, asked[kept], chunk, threads)
+
+
+def _within(starts: NDArray[np.int64], n: int, recording: Recording) -> NDArray[np.int64]:
+    """Return the indices of the windows of n samples that span no gap."""
+    whole_ones = np.ones(len(starts), bool)
+    for gap in recording.gaps:
+        # A boundary may lie half a sample before the first one that follows it.
+        begin, end = (int(np.ceil(seconds * recording.sfreq - 1e-3)) for seconds in gap)
+        whole_ones &= (starts >= end) | (starts + n <= begin)
+    kept = np.flatnonzero(whole_ones).astype(np.int64)
+    if not len(kept):
+        raise ValueError(
+            f"window must fit between the gaps of {recording.source}, got {n / recording.sfreq:g} s, and all "
+            f"{len(starts)} windows span one"
+        )
+    if len(kept) < len(starts):
+        logger.warning(
+            "%s: left out %d of %d windows that would span one of its %d gaps",
+            recording.source, len(starts) - len(kept), len(starts), len(recording.gaps),
+        )  # fmt: skip
+    return kept
 
 
 def _columns(stream: BandPowerStream) -> list[str]:
     return ["time", *(f"{channel} {band}" for channel in stream.recording.ch_names for band in stream.bands)]
 
 
-def _write_npz(file: IO[bytes], stream: BandPowerStream, chunks: Chunks) -> None:
+def _joined(
+    stream: BandPowerStream, chunks: Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     shape = (0, len(stream.recording.ch_names), len(stream.bands))
     times, power = [np.empty(0)], [np.empty(shape, np.float32)]
     for t, p in chunks:
         times.append(t)
         power.append(p)
-    np.savez(
-        file,
-        times=np.concatenate(times),
-        power=np.concatenate(power),
-        ch_names=np.array(stream.recording.ch_names),
-        bands=np.array(list(stream.bands)),
-        band_edges=np.array(list(stream.bands.values()), np.float64),
-    )
+    return np.concatenate(times), np.concatenate(power)
 
 
-def _write_csv(file: IO[bytes], stream: BandPowerStream, chunks: Chunks) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_columns(stream))
-    for times, power in chunks:
-        for t, row in zip(times.tolist(), power.reshape(len(power), -1), strict=True):
-            writer.writerow([f"{t:.10g}", *(f"{value:.9g}" for value in row.tolist())])
-    text.detach()  # flushed, and the file left open
+def _rows(stream: BandPowerStream) -> int:
+    """Return how many windows a file is best written in at a time: 4 MB."""
+    return max(1, 2**20 // (len(stream.recording.ch_names) * len(stream.bands)))
 
 
-def _write_parquet(file: IO[bytes], stream: BandPowerStream, chunks: Chunks) -> None:
+def _blocks(stream: BandPowerStream, chunks: Chunks) -> Chunks:
+    """Yield the same windows, _rows() at a time."""
+    rows = _rows(stream)
+    waiting: list[tuple[NDArray[np.float64], NDArray[np.float32]]] = []
+    for chunk in chunks:
+        waiting.append(chunk)
+        while sum(len(times) for times, _ in waiting) >= rows:
+            times, power = _joined(stream, waiting)
+            yield times[:rows], power[:rows]
+            waiting = [(times[rows:], power[rows:])]
+    times, power = _joined(stream, waiting)
+    if len(times):
+        yield times, power
+
+
+def _write_npz(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:
+    with written(path) as file:
+        times, power = _joined(stream, chunks)
+        np.savez(
+            file,
+            times=times,
+            power=power,
+            ch_names=np.array(stream.recording.ch_names),
+            bands=np.array(list(stream.bands)),
+            band_edges=np.array(list(stream.bands.values()), np.float64),
+        )
+
+
+def _write_csv(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:
+    with written(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_columns(stream))
+        for times, power in chunks:
+            for t, row in zip(times.tolist(), power.reshape(len(power), -1), strict=True):
+                writer.writerow([f"{t:.10g}", *(f"{value:.9g}" for value in row.tolist())])
+        text.detach()  # flushed, and the file left open
+
+
+def _write_parquet(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -815,14 +1217,51 @@ def _write_parquet(file: IO[bytes], stream: BandPowerStream, chunks: Chunks) -> 
         raise ImportError("writing .parquet needs pyarrow: pip install pyarrow; or save as .npz or .csv") from error
     columns = _columns(stream)
     schema = pa.schema([(columns[0], pa.float64()), *((name, pa.float32()) for name in columns[1:])])
-    with pq.ParquetWriter(file, schema) as writer:
-        for times, power in chunks:
+    with written(path) as file, pq.ParquetWriter(file, schema) as writer:
+        for times, power in _blocks(stream, chunks):
             values = np.ascontiguousarray(power.reshape(len(power), -1).T)
             writer.write_table(pa.table([pa.array(times), *map(pa.array, values)], schema=schema))
 
 
-_WRITERS: dict[str, Callable[[IO[bytes], BandPowerStream, Chunks], None]] = {
+def _write_zarr(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError('writing .zarr needs zarr: pip install "mmme_fast[zarr]"; or save as .npz') from error
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, "out must not be there yet", str(path))
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        store = Path(folder) / path.name
+        group = zarr.open_group(str(store), mode="w")
+
+        def array(name: str, dtype: str, *shape: int) -> Any:
+            return zarr.open_array(
+                str(store / name),
+                mode="w",
+                shape=(len(stream), *shape),
+                chunks=(min(_rows(stream), len(stream)), *shape),
+                dtype=dtype,
+            )
+
+        arrays = (
+            array("times", "float64"),
+            array("power", "float32", len(stream.recording.ch_names), len(stream.bands)),
+        )
+        done = 0
+        for block in _blocks(stream, chunks):
+            for to, values in zip(arrays, block, strict=True):
+                to[done : done + len(values)] = values
+            done += len(block[0])
+        if done < len(stream):
+            for to in arrays:
+                to.resize((done, *to.shape[1:]))
+        group.attrs.update(stream._meta(done))
+        os.replace(store, path)
+
+
+_WRITERS: dict[str, Callable[[Path, BandPowerStream, Chunks], None]] = {
     ".npz": _write_npz,
     ".csv": _write_csv,
     ".parquet": _write_parquet,
+    ".zarr": _write_zarr,
 }
