@@ -61,9 +61,7 @@ def find_clips(recording: Recording) -> tuple[Clip, ...]:
         if marker.text.strip() in (*STARTS, END)
     ]
     stops = [sample for sample, _ in events[1:]] + [recording.n_samples]
-    clips = tuple(
-        Clip(text, start, stop) for (start, text), stop in zip(events, stops, strict=False) if text != END
-    )
+    clips = tuple(Clip(text, start, stop) for (start, text), stop in zip(events, stops, strict=False) if text != END)
     if not clips:
         found = ", ".join(sorted({marker.text for marker in recording.markers})[:10]) or "none"
         raise ValueError(f"{recording.source} must have markers 101 to 148, which start its clips, got {found}")
@@ -231,7 +229,12 @@ def _overlap_save(rows: _Rows, start: int, stop: int, taps: NDArray[np.float64])
 
 
 def filtered(
-    recording: Recording, start: int = 0, stop: int | None = None, *, low: float | None = 0.04, high: float | None = 48.0
+    recording: Recording,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    low: float | None = 0.04,
+    high: float | None = 48.0,
 ) -> NDArray[np.float64]:
     """Return samples of a recording filtered as MNE's ``filter_data`` would filter all of it.
 
@@ -307,7 +310,9 @@ class _Fused:
         self.rows = rows
         upper, lower, _ = _parts(sfreq, low, high)
         block = self.block(sfreq, low, high)
-        assert upper is not None and lower is not None and block is not None
+        assert upper is not None
+        assert lower is not None
+        assert block is not None
         self.h = h = block
         self.half, self.long = upper.n // 2, lower.n // 2
 
@@ -482,10 +487,13 @@ class ClipBandPower:
         route = (_Fused if self.parameters["route"] == "fused" else _General)(rows, sfreq, low, high, bins)
         for clip in self.clips:
             starts = self.starts(clip)
-            power = np.matmul(weights, route(starts)).transpose(0, 2, 1)
+            with np.errstate(invalid="ignore", over="ignore"):  # what they leave is looked for below
+                power = np.matmul(weights, route(starts)).transpose(0, 2, 1)
             if not np.isfinite(power).all():
                 channel = self.recording.ch_names[int(np.argwhere(~np.isfinite(power))[0, 1])]
-                raise ValueError(f"data must be finite, got NaN or infinity in channel {channel} near clip {clip.marker}")
+                raise ValueError(
+                    f"data must be finite, got NaN or infinity in channel {channel} near clip {clip.marker}"
+                )
             yield clip, starts / sfreq, power
 
     def compute(self) -> Power:
