@@ -1248,10 +1248,10 @@ def _write_zarr(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:
             array("power", "float32", len(stream.recording.ch_names), len(stream.bands)),
         )
         done = 0
-        for block in _blocks(stream, chunks):
-            for to, values in zip(arrays, block, strict=True):
-                to[done : done + len(values)] = values
-            done += len(block[0])
+        for times, power in _blocks(stream, chunks):
+            for to, values in ((arrays[0], times), (arrays[1], power)):
+                to[done : done + len(times)] = values
+            done += len(times)
         if done < len(stream):
             for to in arrays:
                 to.resize((done, *to.shape[1:]))
