@@ -200,7 +200,7 @@ def band_power(
     -----
     The kernels compute a DFT of only the bins that the bands need, in single precision. NumPy's FFT in double
     precision takes over where ``precision="double"``, for a linear detrend and a median over sub-windows, and where it
-    costs less: for many bins in windows that overlap little.
+    costs less: for many bins.
     """
     array = channels(data, "data")
     plan = _Plan.of(sfreq, _chosen(
@@ -209,7 +209,7 @@ def band_power(
         precision=precision,
     ))  # fmt: skip
     starts = plan.starts(array.shape[1], hop, at)
-    return plan.run(array, starts, plan.by_fft(starts), resolve_threads(threads))
+    return plan.run(array, starts, resolve_threads(threads))
 
 
 def _chosen(preset: str | None, **given: Any) -> dict[str, Any]:
@@ -353,22 +353,17 @@ class _Plan:
             )
         return samples.astype(np.int64)
 
-    def by_fft(self, starts: NDArray[np.int64]) -> bool:
-        """Whether NumPy's FFT in double precision computes these windows, all of a call, rather than the kernel."""
+    @property
+    def by_fft(self) -> bool:
+        """Whether NumPy's FFT in double precision computes the windows, rather than the kernel."""
         if self.double or self.median or self.detrend == "linear":
             return True
-        segments = len(starts) * len(self.offsets)
-        # The kernel's work on a sample serves every window that the sample is in.
-        covered = self.window + int(np.minimum(np.diff(np.sort(starts)), self.window).sum())
-        direct = _DFT_COST * len(self.bins) * min(covered, segments * len(self.taper))
-        return bool(_FFT_COST * segments * self.nfft * np.log2(self.nfft) < direct)
+        return bool(_FFT_COST * self.nfft * np.log2(self.nfft) < _DFT_COST * len(self.bins) * len(self.taper))
 
-    def run(
-        self, data: NDArray[Any], starts: NDArray[np.int64], fft: bool, threads: int, first: int = 0
-    ) -> NDArray[np.float32]:
+    def run(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int, first: int = 0) -> NDArray[np.float32]:
         """Return the output for the windows of `data`, which begins at sample `first` of the whole."""
         with np.errstate(invalid="ignore", over="ignore"):
-            power = (self._by_fft if fft else self._by_kernel)(data, starts - first, threads)
+            power = (self._powers_by_fft if self.by_fft else self._powers_by_kernel)(data, starts - first, threads)
             finite = np.isfinite(power.astype(np.float32, copy=False))
         # NaN and infinity go through to the output, which is far smaller to look through than the input.
         if not finite.all():
@@ -388,7 +383,7 @@ class _Plan:
                 power = np.log10(power) * (10 if self.output == "db" else 1)
         return np.ascontiguousarray(power, np.float32)
 
-    def _by_kernel(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float32]:
+    def _powers_by_kernel(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float32]:
         taper, weights, detrend = self.taper.astype(np.float32), self.weights.astype(np.float32), self.detrend != "none"
 
         def segments(at: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -409,7 +404,7 @@ class _Plan:
             mean[i : i + step] = total / count
         return mean
 
-    def _by_fft(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float64]:
+    def _powers_by_fft(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float64]:
         n, count = len(self.taper), len(self.offsets)
         out = np.empty((len(starts), len(data), len(self.weights)))
         samples = sliding_window_view(data, n, axis=1)  # (channel, start, sample)
@@ -923,7 +918,7 @@ class BandPowerStream:
         """Yield (times, power) chunk by chunk: (window,) float64 and (window, channel, band) float32."""
         n, starts, times = self._plan.window, self._starts, self.times
         span = max(round(self._chunk * self.recording.sfreq), n)
-        threads, fft = resolve_threads(self._threads), self._plan.by_fft(starts)
+        threads = resolve_threads(self._threads)
         kept = np.empty((len(self.recording.ch_names), 0))  # the samples from `first` on that were read last
         first = i = 0
         while i < len(starts):
@@ -938,7 +933,7 @@ class BandPowerStream:
             else:
                 kept = self.recording.read(begin, end)
             first = begin
-            yield times[i:j], self._plan.run(kept, starts[i:j], fft, threads, first)
+            yield times[i:j], self._plan.run(kept, starts[i:j], threads, first)
             i = j
 
     def save(

@@ -225,8 +225,7 @@ def _add_band_power(
     if not len(known):
         raise ValueError(f"eeg must overlap the film in time, got {recording.duration:g} s of {recording.source}")
     stream = stream_band_power(recording, window=EEG_WINDOW, at=starts[known], threads=threads)
-    # The stream may leave out windows that the recording cannot fill.
-    known = known[np.isin(samples[known], np.rint(stream.times * recording.sfreq))]
+    known = known[stream.kept]  # no window spans a gap of the recording
     shape = (len(starts), len(recording.ch_names), len(stream.bands))
 
     def pieces() -> Iterator[NDArray[np.float32]]:
