@@ -1,6 +1,7 @@
 # make demo           install into .venv and spot the expressions of a film that the package makes itself
 # make test           install what the tests need and run them
 # make test-opencv4   the flow methods once more, against the older OpenCV
+# make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
 # make bench          benchmarks beside the stock libraries
 # make roofline       what this machine could do at most
 # make lint           ruff, mypy, clang-format, and the kernels with warnings as errors
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 bench roofline lint clean
+.PHONY: demo test test-opencv4 test-sanitize bench roofline lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -17,12 +18,20 @@ demo: .venv/for-demo
 test: .venv/for-test
 	$(BIN)/python -m pytest $(ARGS)
 
+FLOW_TESTS := tests/test_tvl1.py tests/test_farneback.py tests/test_dis.py tests/test_flow.py
+
 test-opencv4: .venv/for-test build/opencv4
-	PYTHONPATH=build/opencv4 $(BIN)/python -m pytest tests/test_tvl1.py tests/test_farneback.py tests/test_flow.py \
-	  -k "not numba and (opencv or parity or parameters)" $(ARGS)
+	PYTHONPATH=build/opencv4 $(BIN)/python -m pytest $(FLOW_TESTS) -k "baseline and (opencv or parity or parameters)" $(ARGS)
 
 build/opencv4: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ "opencv-contrib-python-headless<5"
+
+# Python itself is not sanitized: it must find the sanitizers, and the library whose exceptions they watch, loaded.
+test-sanitize: .venv/for-test
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/sanitized --config-settings=build-dir=build/sanitize \
+	  --config-settings=cmake.define.MMME_SANITIZE=ON .
+	LD_PRELOAD="$$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)" ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONPATH=build/sanitized $(BIN)/python -m pytest $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
 
 bench: .venv/for-test
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)
