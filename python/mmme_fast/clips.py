@@ -79,8 +79,9 @@ def _lowpass(n: int, cutoff: float, at: NDArray[np.float64] | None = None) -> ND
         value: NDArray[np.float64] = np.sinc(2 * cutoff * m) * (0.54 + 0.46 * np.cos(np.pi * m / half))
         return value
 
-    own = taps(np.arange(n) - half)
-    return (own if at is None else taps(at)) / own.sum()
+    own = taps((np.arange(n) - half).astype(np.float64))
+    scaled: NDArray[np.float64] = (own if at is None else taps(at)) / own.sum()
+    return scaled
 
 
 class _Part(NamedTuple):
@@ -330,10 +331,9 @@ class _Fused:
 
         # Taps of d at the nodes, corrected for what linear weights do to a curve.
         self.q = q = self.long // h
-        node = h * np.arange(-q - 1, q + 2)
-        taps = _lowpass(*lower, at=node) - _lowpass(*lower, at=node + 1)
-        taps = taps[1:-1] - np.diff(taps, 2) * (h * h - 1) / (12 * h * h)
-        self.taps = taps
+        node = (h * np.arange(-q - 1, q + 2)).astype(np.float64)
+        difference: NDArray[np.float64] = np.subtract(_lowpass(*lower, at=node), _lowpass(*lower, at=node + 1))
+        self.taps = taps = difference[1:-1] - np.diff(difference, 2) * (h * h - 1) / (12 * h * h)
         self.toeplitz = np.zeros((64, 64 + 2 * q))
         for i, row in enumerate(self.toeplitz):
             row[i : i + 2 * q + 1] = taps
@@ -369,15 +369,15 @@ class _Fused:
             np.matmul(self.fold[1], odd, out=dft[i, 1])
             np.subtract(late[at : at + N_FFT - 1], early[at : at + N_FFT - 1], out=step, casting="same_kind")
             dft[i] -= (ends @ step).reshape(2, length, channels)
-        dft = dft.reshape(len(starts), -1, channels)
+        flat = dft.reshape(len(starts), -1, channels)  # a view
 
         first = begin // self.h - 1
         slow = self._slow(first, int(starts[-1]) // self.h - 1 + self._nodes)
         for i, start in enumerate(starts.tolist()):
             node = start // self.h - 1 - first
-            dft[i] -= self.interpolated(start % self.h) @ slow[node : node + self._nodes]
-        dft = dft.reshape(len(starts), 2, length, channels)[..., self.rows.picked]
-        power: Power = dft[:, 0] ** 2 + dft[:, 1] ** 2
+            flat[i] -= self.interpolated(start % self.h) @ slow[node : node + self._nodes]
+        wanted = dft[..., self.rows.picked]
+        power: Power = wanted[:, 0] ** 2 + wanted[:, 1] ** 2
         return power
 
     @property
