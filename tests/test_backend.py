@@ -209,8 +209,8 @@ def test_layers_import_downwards_only() -> None:
     layers = [
         {"__main__", "cli"},
         {"patch", "pipeline", "report"},
-        {"results", "tracking", "clips"},
-        {"frames", "flow", "strain", "spotting", "motion", "metrics", "eeg", "alignment", "synth"},
+        {"results", "tracking", "clips", "alignment"},
+        {"frames", "flow", "strain", "spotting", "motion", "metrics", "eeg", "synth"},
         {"_backend", "_arrays", "_files"},
         {"_core", "_numba"},
     ]
