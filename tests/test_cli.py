@@ -17,6 +17,7 @@ import pytest
 import mmme_fast
 from mmme_fast import synth
 from mmme_fast.cli import main
+from mmme_fast.flow import FLOWS
 from mmme_fast.frames import open_frames
 
 
@@ -196,7 +197,7 @@ def test_flow_that_is_interrupted_leaves_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmme_fast.flow.farneback", interrupted)
+    monkeypatch.setitem(FLOWS, "farneback", interrupted)
     out = tmp_path / "flow.npz"
     assert main(["flow", str(film), "--out", str(out)]) == 130
     assert capsys.readouterr().err == f"mmme-fast: interrupted; {out} was not written\n"
