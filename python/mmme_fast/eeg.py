@@ -39,6 +39,11 @@ BANDS: dict[str, tuple[float, float]] = {
 # Coefficients of the periodic cosine tapers, as scipy.signal.get_window(taper, n).
 _TAPERS = {"boxcar": (1.0, 0.0), "hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
 
+# What the two kernels cost for each window, channel and bin, in multiply-adds: the direct DFT as many as the window has
+# samples; sums that overlapping windows share _SHARED_SAMPLE for each sample to the next window and _SHARED_WINDOW
+# besides, for as many channels as fill whole vectors. benchmarks/bench_eeg.py measures both sides of where they meet.
+_SHARED_SAMPLE, _SHARED_WINDOW, _VECTOR = 4.0, 20.0, 16
+
 
 def band_power(
     data: ArrayLike,
@@ -105,7 +110,8 @@ def band_power(
     """
     array = channels(data, "data")
     plan = _Plan.of(sfreq, bands, window, taper, detrend, scaling, aggregate, preset)
-    return plan.run(array, plan.starts(array.shape[1], hop, at), resolve_threads(threads))
+    starts = plan.starts(array.shape[1], hop, at)
+    return plan.run(array, starts, plan.overlapping(starts, len(array)), resolve_threads(threads))
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ class _Plan:
 
     sfreq: float
     taper: NDArray[np.float32]
+    cosine: tuple[float, float]  # (a, b) of the taper a - b cos(2 pi t / n)
     detrend: bool
     bins: NDArray[np.int32]
     weights: NDArray[np.float32]  # (band, bin): what |DFT|^2 counts for
@@ -170,6 +177,7 @@ class _Plan:
         return cls(
             sfreq,
             weighting.astype(np.float32),
+            (a, b),
             detrend == "constant",
             bins.astype(np.int32),
             weights.astype(np.float32),
@@ -215,11 +223,27 @@ class _Plan:
             )
         return samples.astype(np.int64)
 
-    def run(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int, first: int = 0) -> NDArray[np.float32]:
+    def overlapping(self, starts: NDArray[np.int64], n_channels: int) -> bool:
+        """Whether windows share sums; decided for all windows of a call, so that any chunks give the same bits."""
+        if len(starts) < 2:
+            return False
+        hop = float(np.ptp(starts)) / (len(starts) - 1)
+        filled = n_channels / (-(-n_channels // _VECTOR) * _VECTOR)
+        return _SHARED_SAMPLE * hop + _SHARED_WINDOW < filled * len(self.taper)
+
+    def run(
+        self, data: NDArray[Any], starts: NDArray[np.int64], overlapping: bool, threads: int, first: int = 0
+    ) -> NDArray[np.float32]:
         """Return the power in the windows of `data`, which begins at sample `first` of the whole."""
         out = np.empty((len(starts), len(data), len(self.bands)), np.float32)
         n = len(self.taper)
-        kernels().band_power(data, out, starts - first, self.taper, self.detrend, n, self.bins, self.weights, threads)
+        starts_here = starts - first
+        if overlapping:
+            kernels().overlapping_band_power(
+                data, out, starts_here, first, n, *self.cosine, self.detrend, self.bins, self.weights, threads
+            )
+        else:
+            kernels().band_power(data, out, starts_here, self.taper, self.detrend, n, self.bins, self.weights, threads)
         # NaN and infinity go through to the output, which is far smaller to look through than the input.
         if not np.isfinite(out).all():
             window, channel = np.argwhere(~np.isfinite(out))[0, :2]
@@ -636,6 +660,7 @@ class BandPowerStream:
         n, starts, times = len(self._plan.taper), self._starts, self.times
         span = max(round(self._chunk * self.recording.sfreq), n)
         threads = resolve_threads(self._threads)
+        overlapping = self._plan.overlapping(starts, len(self.recording.ch_names))
         kept = np.empty((len(self.recording.ch_names), 0))  # the samples from `first` on that were read last
         first = i = 0
         while i < len(starts):
@@ -650,7 +675,7 @@ class BandPowerStream:
             else:
                 kept = self.recording.read(begin, end)
             first = begin
-            yield times[i:j], self._plan.run(kept, starts[i:j], threads, first)
+            yield times[i:j], self._plan.run(kept, starts[i:j], overlapping, threads, first)
             i = j
 
     def save(
