@@ -112,15 +112,19 @@ template <int V>
 void product(const float* MMME_RESTRICT folded, std::ptrdiff_t stride, const float* MMME_RESTRICT table,
              std::ptrdiff_t half, float* MMME_RESTRICT dft) {
     Vec sums[rows][V] = {};
-    for (std::ptrdiff_t m = 0; m < half; ++m, table += V * lanes) MMME_UNROLL
-    for (int r = 0; r < rows; ++r) {
-        const float x = folded[r * stride + m];
+    for (std::ptrdiff_t m = 0; m < half; ++m, table += V * lanes) {
         MMME_UNROLL
-        for (int v = 0; v < V; ++v) sums[r][v] += x * load(table + v * lanes);
+        for (int r = 0; r < rows; ++r) {
+            const float x = folded[r * stride + m];
+            MMME_UNROLL
+            for (int v = 0; v < V; ++v) sums[r][v] += x * load(table + v * lanes);
+        }
     }
     MMME_UNROLL
-    for (int r = 0; r < rows; ++r) MMME_UNROLL
-    for (int v = 0; v < V; ++v) store(dft + r * panel + v * lanes, sums[r][v]);
+    for (int r = 0; r < rows; ++r) {
+        MMME_UNROLL
+        for (int v = 0; v < V; ++v) store(dft + r * panel + v * lanes, sums[r][v]);
+    }
 }
 
 void dft_of(const float* folded, std::ptrdiff_t stride, const float* table, std::ptrdiff_t half, int used, float* dft) {
