@@ -91,10 +91,12 @@ _TAPERS = {"boxcar": (1.0, 0.0), "hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
 _TAPERS |= {f"{name}_symmetric": _TAPERS[name] for name in ("hann", "hamming")}
 _INTEGRALS = ("trapezoid", "simpson", "sum")
 
-# Time of a multiply-add of the kernels' DFT and, for n samples, of n log2(n) of NumPy's FFT with what goes with it, in
-# one unit; benchmarks/bench_eeg.py holds them against the clock.
-_DFT_COST = 1.0
-_FFT_COST = 12.0
+# What a window costs for each channel, in multiply-adds: the direct DFT, for each bin, as many as it has samples; sums
+# that overlapping windows share, for each bin, _SHARED_SAMPLE for each sample to the next window and _SHARED_WINDOW
+# besides, for as many channels as fill whole vectors; NumPy's FFT of n samples _FFT for each of n log2(n).
+# benchmarks/bench_eeg.py measures both sides of where they meet.
+_SHARED_SAMPLE, _SHARED_WINDOW, _VECTOR = 4.0, 20.0, 16
+_FFT = 12.0
 
 _BATCH = 2**17  # values that the FFT, or the mean over sub-windows, has in memory at a time
 
@@ -209,7 +211,7 @@ def band_power(
         precision=precision,
     ))  # fmt: skip
     starts = plan.starts(array.shape[1], hop, at)
-    return plan.run(array, starts, plan.by_fft(starts), resolve_threads(threads))
+    return plan.run(array, starts, plan.route(starts, len(array)), resolve_threads(threads))
 
 
 def _chosen(preset: str | None, **given: Any) -> dict[str, Any]:
@@ -229,6 +231,7 @@ class _Plan:
     window: int
     offsets: NDArray[np.int64]  # of the sub-windows
     taper: NDArray[np.float64]
+    cosine: tuple[float, float] | None  # (a, b) of a taper a - b cos(2 pi t / nfft)
     detrend: str
     nfft: int
     bins: NDArray[np.int32]
@@ -298,6 +301,7 @@ class _Plan:
             n,
             offsets,
             taper,
+            (a, b) if period == nfft == len(taper) else None,
             chosen["detrend"],
             nfft,
             bins.astype(np.int32),
@@ -353,22 +357,34 @@ class _Plan:
             )
         return samples.astype(np.int64)
 
-    def by_fft(self, starts: NDArray[np.int64]) -> bool:
-        """Whether NumPy's FFT in double precision computes these windows, all of a call, rather than the kernel."""
+    def route(self, starts: NDArray[np.int64], n_channels: int) -> str:
+        """Return the cheapest of "direct", "overlapping" and "fft" that can compute these windows.
+
+        Decided for all windows of a call, so that any chunks give the same bits.
+        """
         if self.double or self.median or self.detrend == "linear":
-            return True
-        segments = len(starts) * len(self.offsets)
-        # The kernel's work on a sample serves every window that the sample is in.
-        covered = self.window + int(np.minimum(np.diff(np.sort(starts)), self.window).sum())
-        direct = _DFT_COST * len(self.bins) * min(covered, segments * len(self.taper))
-        return bool(_FFT_COST * segments * self.nfft * np.log2(self.nfft) < direct)
+            return "fft"
+        n, segments = len(self.taper), len(starts) * len(self.offsets)
+        costs = {
+            "direct": float(n * len(self.bins)),
+            "fft": _FFT * self.nfft * float(np.log2(self.nfft)),
+        }
+        if self.cosine is not None and segments > 1:
+            hop = float(np.ptp(starts) + self.offsets[-1]) / (segments - 1)
+            filled = n_channels / (-(-n_channels // _VECTOR) * _VECTOR)
+            costs["overlapping"] = len(self.bins) * (_SHARED_SAMPLE * hop + _SHARED_WINDOW) / filled
+        return min(costs, key=lambda name: costs[name])
 
     def run(
-        self, data: NDArray[Any], starts: NDArray[np.int64], fft: bool, threads: int, first: int = 0
+        self, data: NDArray[Any], starts: NDArray[np.int64], route: str, threads: int, first: int = 0
     ) -> NDArray[np.float32]:
         """Return the output for the windows of `data`, which begins at sample `first` of the whole."""
         with np.errstate(invalid="ignore", over="ignore"):
-            power = (self._by_fft if fft else self._by_kernel)(data, starts - first, threads)
+            power = (
+                self._by_fft(data, starts - first, threads)
+                if route == "fft"
+                else self._by_kernel(data, starts - first, route, first, threads)
+            )
             finite = np.isfinite(power.astype(np.float32, copy=False))
         # NaN and infinity go through to the output, which is far smaller to look through than the input.
         if not finite.all():
@@ -388,12 +404,20 @@ class _Plan:
                 power = np.log10(power) * (10 if self.output == "db" else 1)
         return np.ascontiguousarray(power, np.float32)
 
-    def _by_kernel(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float32]:
+    def _by_kernel(
+        self, data: NDArray[Any], starts: NDArray[np.int64], route: str, first: int, threads: int
+    ) -> NDArray[np.float32]:
         taper, weights, detrend = self.taper.astype(np.float32), self.weights.astype(np.float32), self.detrend != "none"
 
         def segments(at: NDArray[np.int64]) -> NDArray[np.float32]:
             out = np.empty((len(at), len(data), len(weights)), np.float32)
-            kernels().band_power(data, out, at, taper, detrend, self.nfft, self.bins, weights, threads)
+            if route == "overlapping":
+                assert self.cosine is not None
+                kernels().overlapping_band_power(
+                    data, out, at, first, len(taper), *self.cosine, detrend, self.bins, weights, threads
+                )
+            else:
+                kernels().band_power(data, out, at, taper, detrend, self.nfft, self.bins, weights, threads)
             return out
 
         count = len(self.offsets)
@@ -923,7 +947,7 @@ class BandPowerStream:
         """Yield (times, power) chunk by chunk: (window,) float64 and (window, channel, band) float32."""
         n, starts, times = self._plan.window, self._starts, self.times
         span = max(round(self._chunk * self.recording.sfreq), n)
-        threads, fft = resolve_threads(self._threads), self._plan.by_fft(starts)
+        threads, route = resolve_threads(self._threads), self._plan.route(starts, len(self.recording.ch_names))
         kept = np.empty((len(self.recording.ch_names), 0))  # the samples from `first` on that were read last
         first = i = 0
         while i < len(starts):
@@ -938,7 +962,7 @@ class BandPowerStream:
             else:
                 kept = self.recording.read(begin, end)
             first = begin
-            yield times[i:j], self._plan.run(kept, starts[i:j], fft, threads, first)
+            yield times[i:j], self._plan.run(kept, starts[i:j], route, threads, first)
             i = j
 
     def save(

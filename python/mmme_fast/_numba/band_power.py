@@ -1,4 +1,4 @@
-"""Band power by a direct DFT of only the bins that the bands need; the twin of cpp/kernels/band_power.cpp."""
+"""Band power by a DFT of only the bins that the bands need; the twin of cpp/kernels/band_power.cpp."""
 
 from __future__ import annotations
 
@@ -126,5 +126,171 @@ def band_power(
         def body(task: int, table: Any = table, weight: Any = weight, add: bool = first > 0) -> None:
             own = slice(len(starts) * task // tasks, len(starts) * (task + 1) // tasks)
             _windows(flat, stride, out[own], starts[own], taper, detrend, table, weight, add)
+
+        parallel_for(tasks, threads, body)
+
+
+PLACES = 56  # bins of the DFTs of overlapping windows that are computed at a time
+BATCH = 64  # windows whose DFTs exist at a time
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _add_rows(sums: Any, x: Any, begin: int, end: int, table: Any, run: int, to: Any) -> None:
+    # Of the run of UNROLL rows from `run` on only begin..end.
+    x0 = x[run] if begin <= run < end else np.float32(0)
+    x1 = x[run + 1] if begin <= run + 1 < end else np.float32(0)
+    x2 = x[run + 2] if begin <= run + 2 < end else np.float32(0)
+    x3 = x[run + 3] if begin <= run + 3 < end else np.float32(0)
+    x4 = x[run + 4] if begin <= run + 4 < end else np.float32(0)
+    x5 = x[run + 5] if begin <= run + 5 < end else np.float32(0)
+    x6 = x[run + 6] if begin <= run + 6 < end else np.float32(0)
+    x7 = x[run + 7] if begin <= run + 7 < end else np.float32(0)
+    width = 2 * PLACES
+    t = table[run * width : (run + UNROLL) * width]
+    for b in range(2 * PLACES):
+        to[b] = sums[b] + (
+            x0 * t[b]
+            + x1 * t[b + 2 * PLACES]
+            + x2 * t[b + 4 * PLACES]
+            + x3 * t[b + 6 * PLACES]
+            + x4 * t[b + 8 * PLACES]
+            + x5 * t[b + 10 * PLACES]
+            + x6 * t[b + 12 * PLACES]
+            + x7 * t[b + 14 * PLACES]
+        )
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _anchored(x: Any, n: int, stops: Any, table: Any, dfts: Any) -> None:
+    """DFTs of windows around one anchor; x: the n samples before it and the n after it, each padded to whole runs."""
+    padded = len(x) // 2
+    before, after = x[:padded], x[padded:]
+    # Runs lie where the rows say, not where a window ends, so that windows do not matter to each other.
+    sums = np.zeros(2 * PLACES, np.float32)
+    run = padded
+    for i in range(len(stops) - 1, -1, -1):
+        while run - UNROLL >= stops[i]:
+            run -= UNROLL
+            _add_rows(sums, before, run, n, table, run, sums)
+        if run > stops[i]:
+            _add_rows(sums, before, stops[i], n, table, run - UNROLL, dfts[i])
+        else:
+            dfts[i] = sums
+    sums[:] = 0
+    part = np.empty(2 * PLACES, np.float32)
+    run = 0
+    for i in range(len(stops)):
+        while run + UNROLL <= stops[i]:
+            _add_rows(sums, after, run, stops[i], table, run, sums)
+            run += UNROLL
+        if run < stops[i]:
+            _add_rows(sums, after, run, stops[i], table, run, part)
+        else:
+            part[:] = sums
+        dft = dfts[i]
+        for b in range(2 * PLACES):
+            dft[b] += part[b]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _overlapping(
+    data: Any, out: Any, starts: Any, order: Any, first: int, n: int, a: float, b: float, detrend: bool, constants: Any,
+    centres: Any, table: Any, weights: Any, add: bool
+) -> None:  # fmt: skip
+    padded = -(-n // UNROLL) * UNROLL
+    x = np.zeros(2 * padded, np.float32)
+    stops = np.empty(BATCH, np.int64)
+    dfts = np.empty((BATCH, 2 * PLACES), np.float32)
+    power = np.empty(len(centres), np.float32)
+    begin = 0
+    while begin < len(order):
+        anchor = -(-(starts[order[begin]] + first) // n) * n - first
+        count = 0
+        while count < BATCH and begin + count < len(order) and starts[order[begin + count]] <= anchor:
+            stops[count] = starts[order[begin + count]] - anchor + n
+            count += 1
+        for channel in range(len(data)):
+            samples = data[channel]
+            # A constant changes no bin but 0. Less the sample at the anchor, which every window holds, a large offset
+            # costs no digits.
+            reference = samples[anchor]
+            for t in range(stops[0], n):
+                x[t] = np.float32(samples[anchor - n + t] - reference)
+            for t in range(stops[count - 1]):
+                x[padded + t] = np.float32(samples[anchor + t] - reference)
+            _anchored(x, n, stops[:count], table, dfts)
+            for i in range(count):
+                dft = dfts[i]
+                for place in constants:
+                    dft[place] = np.float32(0) if detrend else dft[place] + np.float32(np.float64(reference) * n)
+                    if detrend:
+                        dft[PLACES + place] = np.float32(0)
+                phase = 2 * np.pi * stops[i] / n  # of the taper, which starts with the window
+                c, s = np.float32(b / 2 * np.cos(phase)), np.float32(b / 2 * np.sin(phase))
+                for k in range(len(centres)):
+                    p = centres[k]
+                    q = p + PLACES
+                    re = np.float32(a) * dft[p] - c * (dft[p + 1] + dft[p - 1]) + s * (dft[q + 1] - dft[q - 1])
+                    im = np.float32(a) * dft[q] - c * (dft[q + 1] + dft[q - 1]) - s * (dft[p + 1] - dft[p - 1])
+                    power[k] = re * re + im * im
+                window = order[begin + i]
+                for k in range(len(weights)):
+                    total = np.float32(0)
+                    for j in range(len(power)):
+                        total += weights[k, j] * power[j]
+                    out[window, channel, k] = out[window, channel, k] + total if add else total
+        begin += count
+
+
+def _panels(bins: NDArray[np.int32]) -> list[tuple[slice, NDArray[np.int64]]]:
+    """Runs of bins and, for each, the bins of the DFTs that it takes: they and both neighbours of each."""
+    panels = []
+    first = 0
+    while first < len(bins):
+        last = len(bins)
+        while True:
+            places = np.unique(bins[first:last].astype(np.int64)[:, None] + [-1, 0, 1])
+            if len(places) <= PLACES:
+                break
+            last = min(last - 1, first + PLACES)
+        panels.append((slice(first, last), places))
+        first = last
+    return panels
+
+
+def overlapping_band_power(
+    data: NDArray[Any],
+    out: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    first: int,
+    window: int,
+    a: float,
+    b: float,
+    detrend: bool,
+    bins: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    threads: int,
+) -> None:
+    """The same for windows that overlap, with a taper a - b cos and a DFT as long as they are."""
+    order = np.argsort(starts, kind="stable")
+    tasks = min(len(starts), threads)
+    circle = 2 * np.pi / window * np.arange(window)
+    cosines, sines = np.cos(circle).astype(np.float32), -np.sin(circle).astype(np.float32)
+    for panel, places in _panels(bins):
+        angle = np.arange(window)[:, None] * (places % window) % window
+        table = np.zeros((-(-window // UNROLL) * UNROLL, 2, PLACES), np.float32)
+        table[:window, 0, : len(places)] = cosines[angle]
+        table[:window, 1, : len(places)] = sines[angle]
+        table = table.reshape(-1)
+        constants = np.flatnonzero(places % window == 0)
+        centres = np.searchsorted(places, bins[panel])
+        weight = np.ascontiguousarray(weights[:, panel])
+
+        def body(
+            task: int, constants: Any = constants, centres: Any = centres, table: Any = table,
+            weight: Any = weight, add: bool = panel.start > 0,
+        ) -> None:  # fmt: skip
+            own = order[len(order) * task // tasks : len(order) * (task + 1) // tasks]
+            _overlapping(data, out, starts, own, first, window, a, b, detrend, constants, centres, table, weight, add)
 
         parallel_for(tasks, threads, body)
