@@ -210,7 +210,7 @@ def test_layers_import_downwards_only() -> None:
         {"__main__", "cli"},
         {"patch", "pipeline", "report"},
         {"results", "tracking"},
-        {"frames", "flow", "strain", "spotting", "motion", "metrics", "eeg", "synth"},
+        {"frames", "flow", "strain", "spotting", "motion", "metrics", "eeg", "alignment", "synth"},
         {"_backend", "_arrays", "_files"},
         {"_core", "_numba"},
     ]

@@ -73,8 +73,12 @@ def test_spot_with_eeg(film: Path, tmp_path: Path) -> None:
     pytest.importorskip("mne")
     eeg = synth.recording(6, 250, 4, seed=1).write(tmp_path / "eeg.vhdr")
     out = tmp_path / "out"
-    assert main(["spot", str(film), "--crop", "full", "--size", "96", "--eeg", str(eeg), "--out", str(out)]) == 0
+    assert main(["spot", str(film), "--crop", "full", "--size", "96", "--eeg", str(eeg), "--out", str(out),
+                 "--align", "0.25", "--baseline", "0.5"]) == 0  # fmt: skip
     assert np.load(out / "band_power.npy").shape == (300, 4, 5)
+    meta = json.loads((out / "meta.json").read_text())
+    assert (meta["eeg"]["alignment"]["offset"], meta["eeg"]["baseline"]) == (0.25, 0.5)
+    assert (out / "features.csv").exists()
 
 
 def test_spot_bad_input(film: Path, tmp_path: Path, fails: Callable[..., str]) -> None:

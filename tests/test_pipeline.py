@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import pytest
 
 import mmme_fast
 from mmme_fast import synth, tracking
+from mmme_fast.alignment import Alignment
 from mmme_fast.frames import open_frames
 from mmme_fast.pipeline import spot
 from mmme_fast.results import COLUMNS, Spotting
+
+EEG = mmme_fast.open_recording(np.zeros((1, 2000)), sfreq=1000)
 
 
 @pytest.fixture(scope="session")
@@ -197,11 +201,54 @@ def test_band_power_per_frame_and_interval(short_file: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(power[600], mmme_fast.band_power(data, 1000)[0], rtol=1e-5)
     one = found.intervals[1]
     np.testing.assert_allclose(found.interval_power[1], power[one.onset : one.offset + 1].mean(0), rtol=1e-5)
-    with (tmp_path / "out" / "interval_power.csv").open() as file:
+    with (tmp_path / "out" / "features.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(found.intervals)
     assert float(rows[1][f"{eeg.ch_names[2]} alpha"]) == pytest.approx(found.interval_power[1, 2, 2], rel=1e-5)
+    strain = found.signals["strain"][one.onset : one.offset + 1]
+    assert float(rows[1]["strain mean"]) == pytest.approx(strain.mean(), rel=1e-5)
+    assert float(rows[1]["strain max"]) == pytest.approx(strain.max(), rel=1e-5)
+    assert float(rows[1]["amplitude"]) == pytest.approx(one.amplitude, rel=1e-5)
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "band_power.npy"), power)
+
+
+def test_band_power_on_the_clock_of_another_recording(short: synth.SyntheticFilm, tmp_path: Path) -> None:
+    """A film from the middle of a session: alpha is on for 1 s in 2 of the recording, whose clock is early and fast."""
+    made = synth.recording(16, channels=2, seed=1, alpha_switch=1.0)
+    data = made.data().astype(np.float64)
+    eeg = mmme_fast.open_recording(data, sfreq=1000)
+    film = short.frames(0, 500)
+    marks = [(0.5, "a"), (1.7, "b"), (2.0, "c"), (3.1, "a"), (4.4, "d")]
+    aligned = mmme_fast.align(
+        recording=replace(eeg, markers=tuple(mmme_fast.eeg.Marker(t + 6.25, 0, text) for t, text in marks[1:])),
+        markers=marks[:-1],
+    )
+    assert aligned.offset == pytest.approx(6.25)
+    skewed = Alignment(aligned.offset, 200.0)
+    found = spot(film, crop="full", size=128, fps=100, eeg=eeg, align=skewed, baseline=0.5, out=tmp_path)
+    power, alpha = found.band_power, list(found.meta["eeg"]["bands"]).index("alpha")
+    assert power is not None
+    assert found.interval_power is not None
+    assert found.meta["eeg"]["frames_without"] == 0
+    for frame in (0, 200, 499):
+        first = round((6.25 + frame / 100 * 1.0002 - 0.5) * 1000)
+        want = mmme_fast.band_power(data[:, first : first + 1000], 1000)[0]
+        np.testing.assert_allclose(power[frame], want, rtol=1e-4, atol=1e-18)
+    assert power[125, 0, alpha] < 0.3 * power[25, 0, alpha]  # 6.5 s, where alpha is on, and 7.5 s, where it is off
+    assert len(found.intervals) >= 1
+    for one, got in zip(found.intervals, found.interval_power, strict=True):
+        want = power[one.onset : one.offset + 1].mean(0) - power[one.onset - 50 : one.onset].mean(0)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * power.max())
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    assert (meta["eeg"]["alignment"]["skew_ppm"], meta["eeg"]["baseline"]) == (200.0, 0.5)
+
+
+def test_frames_before_and_after_the_recording_have_no_band_power(short: synth.SyntheticFilm) -> None:
+    eeg = mmme_fast.open_recording(synth.recording(3, channels=2, seed=1).data(), sfreq=1000)
+    found = spot(short.frames(0, 500), crop="full", size=128, fps=100, eeg=eeg, align=-1.0)
+    known = np.isfinite(found.band_power).all((1, 2))
+    np.testing.assert_array_equal(np.flatnonzero(known), np.arange(150, 351))
+    assert found.meta["eeg"]["frames_without"] == 500 - 201
 
 
 def test_a_recording_that_does_not_fit_loses_nothing_of_the_film(short_file: Path, tmp_path: Path) -> None:
@@ -279,6 +326,12 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
         ({"fps": None}, ValueError, "fps must be given: array has no times of its own"),
         ({"crop": (0, 0, 500, 20)}, ValueError, "crop"),
         ({"eeg": "missing.edf"}, FileNotFoundError, "missing.edf"),
+        ({"align": 1.0}, ValueError, r"align must be None without eeg, got 1\.0"),
+        ({"baseline": 1.0}, ValueError, r"baseline must be None without eeg, got 1\.0"),
+        ({"eeg": EEG, "baseline": 0}, ValueError, "baseline must be above 0, got 0"),
+        ({"eeg": EEG, "align": "auto"}, ValueError, "align must be one of 'mmme', got 'auto'"),
+        ({"eeg": EEG, "align": "mmme"}, ValueError, "markers must be given where no file name states them"),
+        ({"eeg": EEG, "align": []}, TypeError, r"align must be a number, got \[\]"),
     ],
 )
 def test_rules(options: dict[str, Any], error: type[Exception], text: str) -> None:

@@ -10,6 +10,7 @@ from mmme_fast._backend import (
     sys_info,
     use_backend,
 )
+from mmme_fast.alignment import Alignment, align
 from mmme_fast.eeg import Recording, band_power, open_recording, stream_band_power
 from mmme_fast.flow import dis, farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
@@ -19,10 +20,12 @@ from mmme_fast.spotting import sliding_window
 from mmme_fast.strain import optical_strain
 
 __all__ = [
+    "Alignment",
     "Frames",
     "Interval",
     "Recording",
     "Spotting",
+    "align",
     "backends",
     "band_power",
     "dis",

@@ -98,12 +98,18 @@ def _parser() -> argparse.ArgumentParser:
     spot = add(
         "spot", _spot, "spot the expressions in a film and write intervals, signals and a report",
         "  mmme-fast spot film.avi\n  mmme-fast spot film.avi --crop full --out results\n"
-        "  mmme-fast spot folder_of_images --fps 150 --crop 800,200,700,700",
+        "  mmme-fast spot folder_of_images --fps 150 --crop 800,200,700,700\n"
+        "  mmme-fast spot folder_of_images --eeg session.set --align mmme --baseline 2",
     )  # fmt: skip
     _add_film(spot, crop="auto")
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
     spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
     spot.add_argument("--eeg", metavar="RECORDING", help="EEG whose band power is wanted per frame and interval")
+    spot.add_argument(
+        "--align", type=_align, metavar="mmme|S",
+        help="the recording's time: found from MMME's markers, or its second at the film's start (default: 0)",
+    )  # fmt: skip
+    spot.add_argument("--baseline", type=float, metavar="S", help="subtract the band power of S s before each onset")
     spot.set_defaults(size=256)
 
     flow = add(
@@ -165,6 +171,13 @@ def _crop(text: str) -> str | tuple[int, ...]:
     return x, y, width, height
 
 
+def _align(text: str) -> str | float:
+    try:
+        return text if text == "mmme" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be mmme or seconds, got {text!r}") from None
+
+
 def _bands(text: str) -> dict[str, tuple[float, float]]:
     bands = {}
     for part in text.split(","):
@@ -205,7 +218,8 @@ def _spot(arguments: argparse.Namespace) -> None:
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(
             arguments.film, flow=arguments.flow, crop=arguments.crop, size=arguments.size, fps=arguments.fps,
-            eeg=arguments.eeg, out=out, progress=progress, threads=arguments.threads,
+            eeg=arguments.eeg, align=arguments.align, baseline=arguments.baseline, out=out,
+            progress=progress, threads=arguments.threads,
         )  # fmt: skip
     _print_intervals(result.intervals)
     print(f"{len(result.blinks)} blinks; {result.meta['frames']} frames in {result.meta['seconds']:.1f} s")

@@ -140,6 +140,8 @@ class Frames:
         uint8, uint16 or float32.
     crop : (x, y, width, height)
         The part of the source's frame in use.
+    names : list of str or None
+        The frames' file names without suffix, in order, where the times come from them.
     """
 
     def __init__(
@@ -152,6 +154,7 @@ class Frames:
         self.complete: bool | None = None
         self.fps = source.rate if fps is None else fps
         self._fps_given = fps is not None
+        self.names = source.names if fps is None else None
         self._times = np.empty((2, 0))  # those of timestamps, and those that the source states
         self._known = 0
         self._filled = 0
@@ -383,6 +386,7 @@ class _Source(ABC):
     declared: int | None = None  # frames that it says it holds
     estimated = False  # declared follows from the duration
     duration: float | None = None  # s, where the source states it
+    names: list[str] | None = None  # see Frames.names
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -545,6 +549,7 @@ class _Folder(_Source):
             self._images.sort(key=times.__getitem__)
             start = times[self._images[0]]
             self._times = [(times[p] - start).total_seconds() for p in self._images]
+            self.names = [p.stem for p in self._images]
         elif times:
             self.notes.append(f"only {len(times)} of {len(images)} file names state a time, so none is used")
         self.rate = _rate(np.array(self._times))

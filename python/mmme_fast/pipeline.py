@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmme_fast import __version__
-from mmme_fast._arrays import one_of, whole
+from mmme_fast._arrays import number, one_of, whole
 from mmme_fast._backend import active_backend, resolve_threads
 from mmme_fast._files import written
+from mmme_fast.alignment import Alignment
+from mmme_fast.alignment import align as align_clocks
 from mmme_fast.eeg import Recording, open_recording, stream_band_power
 from mmme_fast.flow import FLOWS
 from mmme_fast.frames import Frames, open_frames
@@ -45,6 +47,8 @@ def spot(
     size: int = 256,
     fps: float | None = None,
     eeg: Any = None,
+    align: Any = None,
+    baseline: float | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     threads: int | None = None,
@@ -72,11 +76,18 @@ def spot(
     fps : float, optional
         Frames per second; needed where the source does not know.
     eeg : path or Recording, optional
-        What `open_recording` opens, with the film's first frame at its start: band power (the bands and defaults of
-        `band_power`) of the second around each frame, and its mean over each interval.
+        What `open_recording` opens: band power (the bands and defaults of `band_power`) of the second around each
+        frame, and its mean over each interval.
+    align : None, float, "mmme" or Alignment, default None
+        How the recording's time follows from the film's: None takes them as equal, a number is the second of the
+        recording at the film's second 0, "mmme" finds it from the markers of both, an Alignment comes from
+        `mmme_fast.align`.
+    baseline : float, optional
+        Seconds before each onset whose mean band power is subtracted from the interval's. Default: none is.
     out : path, optional
         Folder for intervals.csv, blinks.csv, signals.npz, meta.json and, with the extra "report", report.html; with
-        `eeg`, band_power.npy and interval_power.csv too. Each is written to a temporary file and renamed.
+        `eeg`, band_power.npy and features.csv (`Spotting.features`) too. Each is written to a temporary file and
+        renamed.
     progress : bool or callable, optional
         True shows a bar (tqdm, extra "report"); a callable gets (frames done, frames in all or None).
     threads : int, optional
@@ -102,10 +113,16 @@ def spot(
     resolve_threads(threads)
     if progress is True:
         import tqdm  # noqa: F401  (missing, it should say so before the work)
+    for name, value in (("align", align), ("baseline", baseline)):
+        if eeg is None and value is not None:
+            raise ValueError(f"{name} must be None without eeg, got {value!r}")
+    if baseline is not None:
+        baseline = number(baseline, "baseline", low=0, open_low=True)
     recording = eeg if eeg is None or isinstance(eeg, Recording) else open_recording(eeg)
     frames = source if isinstance(source, Frames) else open_frames(source, crop=crop, size=size, fps=fps)
     if frames.fps is None:
         raise ValueError(f"fps must be given: {frames.source} has no times of its own")
+    aligned = _alignment(align, frames, recording)
     folder = None if out is None else output_folder(Path(out))
 
     begun = time.perf_counter()
@@ -157,7 +174,7 @@ def spot(
     )  # fmt: skip
     if recording is not None:
         try:
-            _add_band_power(result, recording, folder, threads)
+            _add_band_power(result, recording, aligned, baseline, folder, threads)
         except (ValueError, OSError) as error:  # the film's part is not to be lost
             run.failure = run.failure or error
     where = "" if folder is None else f"; what was done is in {save(result, folder)}"
@@ -179,13 +196,37 @@ def _interval(one: Found, group: int, times: NDArray[np.float64], lattice: Latti
     )  # fmt: skip
 
 
-def _add_band_power(result: Spotting, recording: Recording, folder: Path | None, threads: int | None) -> None:
+def _alignment(align: Any, frames: Frames, recording: Recording | None) -> Alignment:
+    """What the argument `align` stands for."""
+    if align is None:
+        return Alignment()
+    if isinstance(align, Alignment):
+        return align
+    if isinstance(align, str):
+        found = align_clocks(frames, recording, preset=one_of(align, "align", ("mmme",)))
+        logger.info("%s and %s: %s", frames.source, recording.source if recording else None, found)
+        return found
+    return Alignment(number(align, "align", low=-np.inf))
+
+
+def _add_band_power(
+    result: Spotting,
+    recording: Recording,
+    aligned: Alignment,
+    baseline: float | None,
+    folder: Path | None,
+    threads: int | None,
+) -> None:
     """Band power of the EEG_WINDOW around each frame, to band_power.npy in the folder, and its means over intervals."""
-    starts = result.signals["timestamp"] - EEG_WINDOW / 2
-    known = np.flatnonzero((starts >= 0) & (starts + EEG_WINDOW <= recording.duration))
+    times = result.signals["timestamp"]
+    starts = aligned.film_to_eeg(times) - EEG_WINDOW / 2
+    samples = np.rint(starts * recording.sfreq)
+    known = np.flatnonzero((samples >= 0) & (samples + round(EEG_WINDOW * recording.sfreq) <= recording.n_samples))
     if not len(known):
         raise ValueError(f"eeg must overlap the film in time, got {recording.duration:g} s of {recording.source}")
     stream = stream_band_power(recording, window=EEG_WINDOW, at=starts[known], threads=threads)
+    # The stream may leave out windows that the recording cannot fill.
+    known = known[np.isin(samples[known], np.rint(stream.times * recording.sfreq))]
     shape = (len(starts), len(recording.ch_names), len(stream.bands))
 
     def pieces() -> Iterator[NDArray[np.float32]]:
@@ -209,7 +250,18 @@ def _add_band_power(result: Spotting, recording: Recording, folder: Path | None,
                 file.write(np.ascontiguousarray(piece, "<f4").tobytes())
         result.band_power = np.load(folder / "band_power.npy", mmap_mode="r")
     power = result.band_power
-    means = [np.mean(power[one.onset : one.offset + 1], axis=0) for one in result.intervals]
+
+    def mean(first: int, stop: int) -> NDArray[np.float64]:
+        """Over the frames whose window lies in the recording; NaN where none does."""
+        part = power[known[np.searchsorted(known, first) : np.searchsorted(known, stop)]]
+        return np.mean(part, axis=0, dtype=np.float64) if len(part) else np.full(shape[1:], np.nan)
+
+    means = []
+    for one in result.intervals:
+        level = mean(one.onset, one.offset + 1)
+        if baseline is not None:
+            level = level - mean(int(np.searchsorted(times, one.onset_s - baseline - 1e-6)), one.onset)
+        means.append(level)
     result.interval_power = np.array(means, np.float32).reshape(len(means), *shape[1:])
     result.meta["eeg"] = {
         "source": recording.source,
@@ -218,6 +270,16 @@ def _add_band_power(result: Spotting, recording: Recording, folder: Path | None,
         "unit": stream.unit,
         "window": EEG_WINDOW,
         "resolution": stream.resolution,
+        "baseline": baseline,
+        "frames_without": len(times) - len(known),
+        "alignment": {
+            "offset": aligned.offset,
+            "skew_ppm": aligned.skew,
+            "pairs": [list(pair) for pair in aligned.pairs],
+            "residuals": aligned.residuals.tolist(),
+            "lost_film": [list(mark) for mark in aligned.lost_film],
+            "lost_eeg": [list(mark) for mark in aligned.lost_eeg],
+        },
     }
 
 

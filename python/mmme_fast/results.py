@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ class Spotting:
         EEG band power around each frame; NaN where the window leaves the recording. Mapped from band_power.npy when it
         was written. `meta["eeg"]` names channels, bands and unit.
     interval_power : ndarray of float32, (interval, channel, band), or None
-        Its mean over the frames of each interval.
+        Its mean over those frames of each interval that have one, less that of the seconds before the onset where
+        `spot` was given a `baseline`.
     """
 
     intervals: list[Interval]
@@ -84,6 +85,25 @@ class Spotting:
     def scores(self) -> NDArray[np.float32]:
         """Spotting score per frame; 1 is the threshold."""
         return self.signals["score"]
+
+    def features(self) -> dict[str, list[Any]]:
+        """Return the table of what is known of each interval, column by column.
+
+        The fields of `Interval`, the mean and the largest value of each film signal over the interval's frames
+        ("strain mean", "strain max"), and with EEG `interval_power` per channel and band ("Fp1 alpha"), in the unit
+        that ``meta["eeg"]`` names.
+        """
+        table = {field.name: [getattr(one, field.name) for one in self.intervals] for field in fields(Interval)}
+        for name, signal in self.signals.items():
+            if name not in ("timestamp", "score"):
+                parts = [signal[one.onset : one.offset + 1] for one in self.intervals]
+                table[f"{name} mean"] = [float(np.mean(part)) for part in parts]
+                table[f"{name} max"] = [float(np.max(part)) for part in parts]
+        if self.interval_power is not None:
+            for i, channel in enumerate(self.meta["eeg"]["channels"]):
+                for j, band in enumerate(self.meta["eeg"]["bands"]):
+                    table[f"{channel} {band}"] = self.interval_power[:, i, j].tolist()
+        return table
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write the intervals to a CSV file and return its path.
@@ -115,27 +135,18 @@ def output_folder(folder: Path) -> Path:
 
 
 def _write_intervals(path: Path, intervals: list[Interval]) -> Path:
+    return _write_table(path, {column: [getattr(one, column) for one in intervals] for column in COLUMNS})
+
+
+def _write_table(path: Path, table: dict[str, list[Any]]) -> Path:
     with written(path) as binary:
         text = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for one in intervals:
-            values = (getattr(one, column) for column in COLUMNS)
-            table.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(table)
+        for row in zip(*table.values(), strict=True):
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row])
         text.detach()
     return path
-
-
-def _write_interval_power(path: Path, result: Spotting) -> None:
-    assert result.interval_power is not None
-    eeg = result.meta["eeg"]
-    with written(path) as binary:
-        text = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["onset", "offset", "type", *(f"{c} {b}" for c in eeg["channels"] for b in eeg["bands"])])
-        for one, power in zip(result.intervals, result.interval_power, strict=True):
-            table.writerow([one.onset, one.offset, one.type, *(f"{value:.6g}" for value in power.ravel().tolist())])
-        text.detach()
 
 
 def save(result: Spotting, folder: Path) -> Path:
@@ -144,7 +155,7 @@ def save(result: Spotting, folder: Path) -> Path:
     with written(folder / "signals.npz") as file:
         np.savez_compressed(file, **result.signals)  # type: ignore[arg-type]
     if result.interval_power is not None:
-        _write_interval_power(folder / "interval_power.csv", result)
+        _write_table(folder / "features.csv", result.features())
     _write_meta(folder, result)  # where it is, the numbers are whole
     try:
         result.to_html(folder / "report.html")
