@@ -132,14 +132,20 @@ def _parser() -> argparse.ArgumentParser:
         "band-power", _band_power, "write the band power of an EEG recording",
         "  mmme-fast band-power rest.edf --out power.csv\n"
         "  mmme-fast band-power rest.set --out power.npz --window 2 --hop 0.1 --bands theta=4-8,alpha=8-13\n"
-        "  mmme-fast band-power samples.npy --sfreq 1000 --out power.parquet",
+        "  mmme-fast band-power samples.npy --sfreq 1000 --out power.parquet\n"
+        "  mmme-fast band-power subject.set --preset mmme --out features.csv",
     )  # fmt: skip
     power.add_argument("recording", metavar="RECORDING", help="EDF, BDF, .set, .vhdr, .cdt, .dat, .cnt, .fif or .npy")
     power.add_argument("--out", type=Path, required=True, metavar="PATH", help="ends in .npz, .csv or .parquet")
-    power.add_argument("--window", type=float, default=1.0, metavar="S", help="length of a window (default: 1 s)")
+    power.add_argument(
+        "--preset",
+        choices=("mmme",),
+        help="mmme: filter, and the last 40 s of each clip, as the MMME notebooks have it",
+    )
+    power.add_argument("--window", type=float, metavar="S", help="length of a window (default: 1 s)")
     power.add_argument("--hop", type=float, metavar="S", help="from window to window (default: its length)")
     power.add_argument("--bands", type=_bands, metavar="NAME=LOW-HIGH,...", help="in Hz (default: delta ... gamma)")
-    power.add_argument("--taper", choices=("hann", "hamming", "boxcar"), default="hann", help="default: hann")
+    power.add_argument("--taper", choices=("hann", "hamming", "boxcar"), help="default: hann")
     power.add_argument("--sfreq", type=float, metavar="HZ", help="samples per second of a .npy file")
     _add_common(power)
 
@@ -374,10 +380,13 @@ _FLOW_FILES: dict[str, Callable[[Path, tuple[int, ...], Iterator[Flow], dict[str
 def _band_power(arguments: argparse.Namespace) -> None:
     from mmme_fast.eeg import open_recording, stream_band_power
 
+    if arguments.preset == "mmme":
+        _clip_band_power(arguments)
+        return
     recording = open_recording(arguments.recording, sfreq=arguments.sfreq)
     stream = stream_band_power(
-        recording, bands=arguments.bands, window=arguments.window, hop=arguments.hop, taper=arguments.taper,
-        threads=arguments.threads,
+        recording, bands=arguments.bands, window=1.0 if arguments.window is None else arguments.window,
+        hop=arguments.hop, taper=arguments.taper or "hann", threads=arguments.threads,
     )  # fmt: skip
     with _progress(arguments.quiet, " windows") as progress:
         stream.save(arguments.out, progress=progress)
@@ -385,6 +394,23 @@ def _band_power(arguments: argparse.Namespace) -> None:
     for name, (low, high) in stream.bands.items():
         print(f"  {name:8} {low:g}-{high:g} Hz, {stream.bins[name]} bins of {stream.resolution:g} Hz")
     print(f"{len(stream)} windows, {stream.unit}: {arguments.out}")
+
+
+def _clip_band_power(arguments: argparse.Namespace) -> None:
+    from mmme_fast.clips import SECONDS, clip_band_power
+    from mmme_fast.eeg import open_recording
+
+    for option in ("window", "hop", "taper"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--{option} must be left out with --preset mmme, which fixes it")
+    recording = open_recording(arguments.recording, sfreq=arguments.sfreq)
+    power = clip_band_power(recording, bands=arguments.bands)
+    with _progress(arguments.quiet, " clips") as progress:
+        power.save(arguments.out, progress=progress)
+    print(f"{len(recording.ch_names)} channels, {recording.duration:.6g} s at {recording.sfreq:g} Hz")
+    for name, (low, high) in power.bands.items():
+        print(f"  {name:8} {low:g}-{high:g} Hz, {power.bins[name]} bins of {power.resolution:g} Hz")
+    print(f"{len(power)} clips of {SECONDS} windows, {power.unit}: {arguments.out}")
 
 
 def _info(arguments: argparse.Namespace) -> None:
