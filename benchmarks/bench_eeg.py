@@ -22,9 +22,8 @@ def recording() -> NDArray[np.float32]:
     return (1e-5 * signal.lfilter([0.3], [1, -0.9], white) + 0.02).astype(np.float32)
 
 
-def by_fft(data: NDArray[Any], hop: int) -> NDArray[Any]:
+def by_fft(data: NDArray[Any], starts: NDArray[Any]) -> NDArray[Any]:
     """What a user of SciPy writes: a taper, an FFT and band means, window by window, in the precision of data."""
-    starts = range(0, data.shape[1] - WINDOW + 1, hop)
     taper = signal.get_window("hann", WINDOW)
     scale = 2 / (SFREQ * np.sum(taper**2))
     taper = taper.astype(data.dtype)
@@ -38,13 +37,58 @@ def by_fft(data: NDArray[Any], hop: int) -> NDArray[Any]:
     return out
 
 
-@pytest.mark.parametrize("hop", [1000, 100], ids=["hop 1 s", "hop 100 ms"])
-def bench_band_power(benchmark: Any, backend: str, beside: Any, recording: NDArray[np.float32], hop: int) -> None:
-    benchmark.group = f"band power, 64 channels x 60 s, hop {hop} ms"
+HOPS = {1000.0: "hop 1 s", 100.0: "hop 100 ms", 10.0: "hop 10 ms", 1000 / 150: "one a frame at 150 fps"}  # samples
+
+
+@pytest.mark.parametrize("hop", HOPS, ids=HOPS.values())
+def bench_band_power(benchmark: Any, backend: str, beside: Any, recording: NDArray[np.float32], hop: float) -> None:
+    benchmark.group = f"band power, 64 channels x 60 s, {HOPS[hop]}, beside SciPy"
+    part = min(1.0, hop / 100)  # of the windows that SciPy does, for it takes seconds over all of them
+    last = round((recording.shape[1] - WINDOW) * part)
+    starts = np.rint(np.arange(int(last / hop) + 1) * hop).astype(int)
     ours, _ = beside(
-        lambda: eeg.band_power(recording, SFREQ, hop=hop / SFREQ, threads=1), lambda: by_fft(recording, hop)
+        lambda: eeg.band_power(recording, SFREQ, hop=hop / SFREQ, threads=1),
+        lambda: by_fft(recording, starts),
+        share=len(starts) / (int((recording.shape[1] - WINDOW) / hop) + 1),
     )
-    want = by_fft(recording.astype(np.float64), hop)
-    error = float(np.abs(ours / want - 1).max())
+    want = by_fft(recording.astype(np.float64), starts)
+    error = float(np.abs(ours[: len(starts)] / want - 1).max())
     benchmark.extra_info["max_relative_error"] = error
     assert error < 5e-5
+
+
+@pytest.mark.parametrize("hop", [1000, 100, 10], ids=["hop 1 s", "hop 100 ms", "hop 10 ms"])
+def bench_band_power_beside_mne(
+    benchmark: Any, backend: str, beside: Any, recording: NDArray[np.float32], hop: int
+) -> None:
+    benchmark.group = f"band power, 64 channels x 60 s, hop {hop} ms, beside MNE's Welch of every window"
+    mne = pytest.importorskip("mne")
+    starts = np.arange(0, recording.shape[1] - WINDOW + 1, hop)
+    some = starts[:60]
+    data = recording.astype(np.float64)  # MNE takes nothing else
+
+    def by_mne() -> NDArray[np.float64]:
+        out = np.empty((len(some), len(data), len(eeg.BANDS)))
+        for i, start in enumerate(some):
+            power, _ = mne.time_frequency.psd_array_welch(
+                data[:, start : start + WINDOW], SFREQ, 0, 47, n_fft=WINDOW, window="hann", verbose="error"
+            )
+            for k, (low, high) in enumerate(eeg.BANDS.values()):
+                out[i, :, k] = power[:, int(low) : int(high) + 1].mean(axis=1)
+        return out
+
+    ours, theirs = beside(
+        lambda: eeg.band_power(recording, SFREQ, hop=hop / SFREQ, threads=1), by_mne, share=len(some) / len(starts)
+    )
+    error = float(np.abs(ours[: len(some)] / theirs - 1).max())
+    benchmark.extra_info["max_relative_error"] = error
+    assert error < 5e-5
+
+
+def bench_band_power_on_two_threads(benchmark: Any, beside: Any, recording: NDArray[np.float32]) -> None:
+    benchmark.group = "band power, 64 channels x 60 s, hop 10 ms: two threads beside one"
+    two, one = beside(
+        lambda: eeg.band_power(recording, SFREQ, hop=0.01, threads=2),
+        lambda: eeg.band_power(recording, SFREQ, hop=0.01, threads=1),
+    )
+    assert np.array_equal(two, one)

@@ -91,6 +91,26 @@ struct BandPower {
     int n_bands;
 };
 
+// Windows that may share sums, with a taper a - b cos(2 pi t / window) and a DFT as long as they are.
+struct OverlappingBandPower {
+    const void* data; // (channel, sample)
+    bool float64;
+    std::ptrdiff_t channels, channel_stride; // in samples
+    std::int64_t first;                      // what number the data's first sample has in the whole recording
+    const std::int64_t* starts;              // first sample of each window, within the data
+    const std::int64_t* order;               // the windows by rising start
+    int window;
+    int segment; // divides the window and the number of every start: windows meet at multiples of it
+    double a, b;
+    bool detrend;             // remove each window's mean
+    const std::int32_t* bins; // rising: the DFT bins that the bands need
+    int n_bins;
+    const float* weights; // (band, bin): what |X|^2 counts for
+    std::ptrdiff_t weights_stride;
+    int n_bands;
+    bool add; // to what out holds
+};
+
 struct Kernels {
     const char* name;
     FlowKernel<TVL1> tvl1;
@@ -110,6 +130,16 @@ struct Kernels {
     // out (windows, channel, band), for windows begin..end only.
     std::size_t (*band_power_scratch)(const BandPower&);
     void (*band_power)(const BandPower&, float* out, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
+    // The same for windows order[begin..end] of the `group`-th channels, of which there are `lanes` to a group. The
+    // table of cosines and sines serves all of them.
+    struct {
+        int lanes;
+        std::size_t (*table_size)(const OverlappingBandPower&);
+        void (*fill)(const OverlappingBandPower&, float* table);
+        std::size_t (*scratch_size)(const OverlappingBandPower&);
+        void (*run)(const OverlappingBandPower&, const float* table, float* out, std::ptrdiff_t group,
+                    std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
+    } overlapping_band_power;
 };
 
 } // namespace mmme

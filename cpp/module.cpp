@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -199,6 +201,77 @@ void band_power(const py::array& data, Floats out, const Ints& starts, const Flo
     });
 }
 
+void overlapping_band_power(const py::array& data, Floats out, const Ints& starts, std::int64_t first, int window,
+                            int segment, double a, double b, bool detrend,
+                            const py::array_t<std::int32_t, py::array::c_style>& bins, const Floats& weights,
+                            int threads) {
+    const bool float64 = data.dtype().equal(py::dtype::of<double>());
+    require(float64 || data.dtype().equal(py::dtype::of<float>()), "data must be float32 or float64");
+    require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
+            "data must be (channel, sample), with adjacent samples");
+    require(starts.ndim() == 1 && bins.ndim() == 1 && weights.ndim() == 2 && weights.shape(1) == bins.shape(0),
+            "starts, bins must be 1-D, weights (band, bin)");
+    require(out.ndim() == 3 && out.shape(0) == starts.shape(0) && out.shape(1) == data.shape(0) &&
+                out.shape(2) == weights.shape(0),
+            "out must be (window, channel, band)");
+    require(window >= 2 && window <= 1 << 24 && first >= 0, "window or first out of range");
+    require(segment >= 1 && window % segment == 0, "segment must divide window");
+    for (py::ssize_t i = 0; i < starts.shape(0); ++i) {
+        require(starts.data()[i] >= 0 && starts.data()[i] + window <= data.shape(1), "a window leaves the data");
+        require((starts.data()[i] + first) % segment == 0, "segment must divide the number of every start");
+    }
+    for (py::ssize_t i = 0; i < bins.shape(0); ++i)
+        require(bins.data()[i] > (i ? bins.data()[i - 1] : -1) && bins.data()[i] <= window / 2,
+                "bins must rise from 0 or more to window / 2 or less");
+    OverlappingBandPower job{data.data(),
+                             float64,
+                             data.shape(0),
+                             data.strides(0) / data.itemsize(),
+                             first,
+                             starts.data(),
+                             nullptr,
+                             window,
+                             segment,
+                             a,
+                             b,
+                             detrend,
+                             bins.data(),
+                             0,
+                             weights.data(),
+                             bins.shape(0),
+                             static_cast<int>(weights.shape(0)),
+                             false};
+    const std::ptrdiff_t windows = starts.shape(0);
+    const int n_bins = static_cast<int>(bins.shape(0));
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    std::vector<std::int64_t> order(static_cast<std::size_t>(windows));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](auto i, auto j) { return job.starts[i] < job.starts[j]; });
+    job.order = order.data();
+    const auto& kernel = active().overlapping_band_power;
+    const std::ptrdiff_t groups = (job.channels + kernel.lanes - 1) / kernel.lanes;
+    // Threads that have no group of their own share its windows. What is cut off costs up to a window's samples anew.
+    const std::ptrdiff_t pieces = threads == 1 ? 1 : std::min((2 * threads + groups - 1) / groups, windows);
+    // As many bins at a time as have a table of some megabytes.
+    const int panel = std::clamp((1 << 18) / (window / segment), 4, 64);
+    std::vector<float> table;
+    for (int bin = 0; bin < n_bins; bin += panel) {
+        job.bins = bins.data() + bin;
+        job.n_bins = std::min(n_bins - bin, panel);
+        job.weights = weights.data() + bin;
+        job.add = bin > 0;
+        table.resize(kernel.table_size(job));
+        kernel.fill(job, table.data());
+        parallel_for(groups * pieces, threads, [&](std::ptrdiff_t task, int) {
+            const Scratch memory = scratch(kernel.scratch_size(job));
+            const std::ptrdiff_t piece = task / groups;
+            kernel.run(job, table.data(), to, task % groups, windows * piece / pieces, windows * (piece + 1) / pieces,
+                       memory.get());
+        });
+    }
+}
+
 } // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -242,4 +315,8 @@ PYBIND11_MODULE(_core, m) {
     m.def("band_power", band_power, exact("data"), exact("out"), exact("starts"), exact("taper"), py::arg("detrend"),
           py::arg("nfft"), exact("bins"), exact("weights"), py::arg("threads"),
           "Weighted sums of |DFT|^2 over windows, written to out.");
+    m.def("overlapping_band_power", overlapping_band_power, exact("data"), exact("out"), exact("starts"),
+          py::arg("first"), py::arg("window"), py::arg("segment"), py::arg("a"), py::arg("b"), py::arg("detrend"),
+          exact("bins"), exact("weights"), py::arg("threads"),
+          "The same with sums that windows share, for a taper a - b cos and a DFT as long as they are.");
 }

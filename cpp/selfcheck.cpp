@@ -141,6 +141,29 @@ template <class T> Values band_power(const Kernels& kernels, int window, bool de
     return out;
 }
 
+template <class T> Values overlapping_band_power(const Kernels& kernels, int segment, int hop, bool detrend) {
+    constexpr int channels = 5, window = 144, windows = 4, samples = 3 * window, bands = 2;
+    const auto& kernel = kernels.overlapping_band_power;
+    std::int64_t starts[windows];
+    const std::int64_t order[windows] = {3, 1, 0, 2};
+    for (int i = 0; i < windows; ++i) starts[order[i]] = i * hop;
+    const std::int32_t bins[] = {0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 14, 15, 17, 18, 19, 20, 22, 72};
+    constexpr int n_bins = sizeof(bins) / sizeof(*bins);
+    std::vector<T> data;
+    for (int i = 0; i < channels * samples; ++i) data.push_back(static_cast<T>(texture(7 * i, i)) + 1000);
+    Values weights;
+    for (int i = 0; i < bands * n_bins; ++i) weights.push_back(static_cast<float>(i % 7) / 64);
+    const OverlappingBandPower job{data.data(), sizeof(T) == 8, channels,       samples, window, starts,
+                                   order,       window,         segment,        0.5,     0.5,    detrend,
+                                   bins,        n_bins,         weights.data(), n_bins,  bands,  false};
+    Memory table(kernel.table_size(job)), scratch(kernel.scratch_size(job));
+    kernel.fill(job, table.data());
+    Values out(windows * channels * bands);
+    for (std::ptrdiff_t group = 0; group * kernel.lanes < channels; ++group)
+        kernel.run(job, table.data(), out.data(), group, 0, windows, scratch.data());
+    return out;
+}
+
 struct Case {
     const char* name;
     double tolerance; // share of the largest recorded value
@@ -173,6 +196,8 @@ const Case cases[] = {
     CASE("sliding_threshold", 1e-5, sliding(k, Statistic::threshold)),
     CASE("band_power_f32", 1e-5, band_power<float>(k, 64, true)),
     CASE("band_power_f64", 1e-5, band_power<double>(k, 75, false)),
+    CASE("overlapping_band_power_f32", 1e-5, overlapping_band_power<float>(k, 1, 37, true)),
+    CASE("overlapping_band_power_f64", 1e-5, overlapping_band_power<double>(k, 24, 48, false)),
 };
 #undef CASE
 

@@ -24,7 +24,7 @@ NATIVE = [name for name in mmme_fast.backends() if name != "numba"]
 COMPILER = os.environ.get("CXX", "c++").split()
 
 # Lines that compute on vector types, beside the loops that MMME_IVDEP and MMME_LANES mark.
-EXPLICIT_VECTORS = {"band_power.cpp": ["sums[r][v] += x * load("]}
+EXPLICIT_VECTORS = {"band_power.cpp": ["sums[r][v] += x * load(", "sums[w] += row[w] * sample"]}
 
 
 def need(*tools: str) -> list[str]:

@@ -49,6 +49,11 @@
 #endif
 #define MMME_VECTOR(bytes) __attribute__((vector_size(bytes), aligned(sizeof(float)), may_alias))
 #endif
+#ifdef MMME_VECTOR
+#define MMME_VECTOR_LANES (MMME_VECTOR_BYTES / 4)
+#else
+#define MMME_VECTOR_LANES 1
+#endif
 
 namespace mmme::MMME_ISA {
 
@@ -83,6 +88,12 @@ void sliding(const float* values, float* out, std::ptrdiff_t samples, std::ptrdi
 
 std::size_t band_power_scratch(const BandPower&);
 void band_power(const BandPower&, float* out, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
+
+std::size_t overlapping_table(const OverlappingBandPower&);
+void overlapping_fill(const OverlappingBandPower&, float* table);
+std::size_t overlapping_scratch(const OverlappingBandPower&);
+void overlapping_band_power(const OverlappingBandPower&, const float* table, float* out, std::ptrdiff_t group,
+                            std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
 
 extern const Kernels kernels;
 

@@ -17,6 +17,7 @@ const Kernels kernels = {
     sliding,
     band_power_scratch,
     band_power,
+    {MMME_VECTOR_LANES, overlapping_table, overlapping_fill, overlapping_scratch, overlapping_band_power},
 };
 
 } // namespace mmme::MMME_ISA

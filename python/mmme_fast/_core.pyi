@@ -67,3 +67,17 @@ def band_power(
     weights: Floats,
     threads: int,
 ) -> None: ...
+def overlapping_band_power(
+    data: NDArray[Any],
+    out: Floats,
+    starts: NDArray[np.int64],
+    first: int,
+    window: int,
+    segment: int,
+    a: float,
+    b: float,
+    detrend: bool,
+    bins: NDArray[np.int32],
+    weights: Floats,
+    threads: int,
+) -> None: ...

@@ -91,10 +91,16 @@ _TAPERS = {"boxcar": (1.0, 0.0), "hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
 _TAPERS |= {f"{name}_symmetric": _TAPERS[name] for name in ("hann", "hamming")}
 _INTEGRALS = ("trapezoid", "simpson", "sum")
 
-# Time of a multiply-add of the kernels' DFT and, for n samples, of n log2(n) of NumPy's FFT with what goes with it, in
-# one unit; benchmarks/bench_eeg.py holds them against the clock.
-_DFT_COST = 1.0
+# What ways to a window's power cost for each channel, in the time of a multiply-add of the direct DFT, which needs as
+# many for each bin as the window has samples. Sums that windows share take, for each bin and as many channels as fill
+# whole vectors, so much for each sample to the next window, for each segment (of samples that all windows take
+# together) and for the window; without segments other amounts for a sample and the window. NumPy's FFT of n samples
+# takes so much for each of n log2(n). benchmarks/bench_eeg.py holds them against the clock.
+_SEGMENT_COST = {"sample": 0.9, "segment": 15.0, "window": 80.0}
+_SAMPLE_COST = {"sample": 3.6, "segment": 0.0, "window": 28.0}
+_VECTOR = 16
 _FFT_COST = 12.0
+_LONGEST_SEGMENT = 128  # samples; the kernel's table grows with them
 
 _BATCH = 2**17  # values that the FFT, or the mean over sub-windows, has in memory at a time
 
@@ -209,13 +215,21 @@ def band_power(
         precision=precision,
     ))  # fmt: skip
     starts = plan.starts(array.shape[1], hop, at)
-    return plan.run(array, starts, resolve_threads(threads))
+    return plan.run(array, starts, plan.route(starts, len(array)), resolve_threads(threads))
 
 
 def _chosen(preset: str | None, **given: Any) -> dict[str, Any]:
     """Return all arguments: those given, else the preset's, else the defaults."""
     named = {} if preset is None else PRESETS[one_of(preset, "preset", tuple(PRESETS))]
     return _DEFAULTS | named | {name: value for name, value in given.items() if value is not None}
+
+
+class _Route(NamedTuple):
+    """A way to the power of windows."""
+
+    way: str  # "direct", "overlapping" or "fft"
+    segment: int = 1  # samples that overlapping windows share as one
+    origin: int = 0  # sample from which segments count
 
 
 @dataclass(frozen=True)
@@ -229,6 +243,7 @@ class _Plan:
     window: int
     offsets: NDArray[np.int64]  # of the sub-windows
     taper: NDArray[np.float64]
+    cosine: tuple[float, float] | None  # (a, b) of a taper a - b cos(2 pi t / nfft)
     detrend: str
     nfft: int
     bins: NDArray[np.int32]
@@ -298,6 +313,7 @@ class _Plan:
             n,
             offsets,
             taper,
+            (a, b) if period == nfft == len(taper) else None,
             chosen["detrend"],
             nfft,
             bins.astype(np.int32),
@@ -353,17 +369,39 @@ class _Plan:
             )
         return samples.astype(np.int64)
 
-    @property
-    def by_fft(self) -> bool:
-        """Whether NumPy's FFT in double precision computes the windows, rather than the kernel."""
-        if self.double or self.median or self.detrend == "linear":
-            return True
-        return bool(_FFT_COST * self.nfft * np.log2(self.nfft) < _DFT_COST * len(self.bins) * len(self.taper))
+    def route(self, starts: NDArray[np.int64], n_channels: int) -> _Route:
+        """Return the cheapest way to compute these windows.
 
-    def run(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int, first: int = 0) -> NDArray[np.float32]:
+        Decided for all windows of a call, so that any chunks give the same bits.
+        """
+        if self.double or self.median or self.detrend == "linear":
+            return _Route("fft")
+        n = len(self.taper)
+        costs = {
+            _Route("direct"): float(n * len(self.bins)),
+            _Route("fft"): _FFT_COST * self.nfft * float(np.log2(self.nfft)),
+        }
+        if self.cosine is not None:
+            begin = int(starts.min())
+            common = int(np.gcd.reduce([n, *self.offsets, np.gcd.reduce(starts - begin)]))
+            longest = max(i for i in range(1, _LONGEST_SEGMENT + 1) if common % i == 0)
+            samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
+            hop = max(samples / (len(starts) * len(self.offsets)), common)
+            filled = n_channels / (-(-n_channels // _VECTOR) * _VECTOR)
+            for segment, cost in {longest: _SEGMENT_COST, 1: _SAMPLE_COST}.items():
+                each = cost["sample"] * hop + cost["segment"] * hop / segment + cost["window"]
+                costs[_Route("overlapping", segment, begin % segment)] = len(self.bins) * each / filled
+        return min(costs, key=lambda route: costs[route])
+
+    def run(
+        self, data: NDArray[Any], starts: NDArray[np.int64], route: _Route, threads: int, first: int = 0
+    ) -> NDArray[np.float32]:
         """Return the output for the windows of `data`, which begins at sample `first` of the whole."""
         with np.errstate(invalid="ignore", over="ignore"):
-            power = (self._powers_by_fft if self.by_fft else self._powers_by_kernel)(data, starts - first, threads)
+            if route.way == "fft":
+                power: NDArray[Any] = self._powers_by_fft(data, starts - first, threads)
+            else:
+                power = self._powers_by_kernel(data, starts - first, route, first, threads)
             finite = np.isfinite(power.astype(np.float32, copy=False))
         # NaN and infinity go through to the output, which is far smaller to look through than the input.
         if not finite.all():
@@ -383,12 +421,22 @@ class _Plan:
                 power = np.log10(power) * (10 if self.output == "db" else 1)
         return np.ascontiguousarray(power, np.float32)
 
-    def _powers_by_kernel(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float32]:
+    def _powers_by_kernel(
+        self, data: NDArray[Any], starts: NDArray[np.int64], route: _Route, first: int, threads: int
+    ) -> NDArray[np.float32]:
         taper, weights, detrend = self.taper.astype(np.float32), self.weights.astype(np.float32), self.detrend != "none"
 
         def segments(at: NDArray[np.int64]) -> NDArray[np.float32]:
             out = np.empty((len(at), len(data), len(weights)), np.float32)
-            kernels().band_power(data, out, at, taper, detrend, self.nfft, self.bins, weights, threads)
+            if route.way == "overlapping":
+                assert self.cosine is not None
+                n = len(taper)
+                kernels().overlapping_band_power(
+                    data, out, at, first - route.origin + n, n, route.segment, *self.cosine, detrend, self.bins,
+                    weights, threads,
+                )  # fmt: skip
+            else:
+                kernels().band_power(data, out, at, taper, detrend, self.nfft, self.bins, weights, threads)
             return out
 
         count = len(self.offsets)
@@ -918,7 +966,7 @@ class BandPowerStream:
         """Yield (times, power) chunk by chunk: (window,) float64 and (window, channel, band) float32."""
         n, starts, times = self._plan.window, self._starts, self.times
         span = max(round(self._chunk * self.recording.sfreq), n)
-        threads = resolve_threads(self._threads)
+        threads, route = resolve_threads(self._threads), self._plan.route(starts, len(self.recording.ch_names))
         kept = np.empty((len(self.recording.ch_names), 0))  # the samples from `first` on that were read last
         first = i = 0
         while i < len(starts):
@@ -933,7 +981,7 @@ class BandPowerStream:
             else:
                 kept = self.recording.read(begin, end)
             first = begin
-            yield times[i:j], self._plan.run(kept, starts[i:j], threads, first)
+            yield times[i:j], self._plan.run(kept, starts[i:j], route, threads, first)
             i = j
 
     def save(

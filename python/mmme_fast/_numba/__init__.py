@@ -3,7 +3,7 @@
 Each module mirrors the source of its name under cpp/kernels/.
 """
 
-from mmme_fast._numba.band_power import band_power
+from mmme_fast._numba.band_power import band_power, overlapping_band_power
 from mmme_fast._numba.dis import dis
 from mmme_fast._numba.farneback import farneback
 from mmme_fast._numba.strain import block_means, strain
@@ -11,4 +11,14 @@ from mmme_fast._numba.tvl1 import tvl1
 from mmme_fast._numba.warp import warp
 from mmme_fast._numba.windows import sliding
 
-__all__ = ["band_power", "block_means", "dis", "farneback", "sliding", "strain", "tvl1", "warp"]
+__all__ = [
+    "band_power",
+    "block_means",
+    "dis",
+    "farneback",
+    "overlapping_band_power",
+    "sliding",
+    "strain",
+    "tvl1",
+    "warp",
+]

@@ -1,4 +1,4 @@
-"""Band power by a direct DFT of only the bins that the bands need; the twin of cpp/kernels/band_power.cpp."""
+"""Band power by a DFT of only the bins that the bands need; the twin of cpp/kernels/band_power.cpp."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmme_fast._numba._batch import parallel_for
 
-PANEL = 48  # bins whose table exists at a time
+PANEL = 56  # bins whose table exists at a time
 UNROLL = 8  # table rows that one pass over the bins takes in: as _dft() writes them out
 
 
@@ -126,5 +126,236 @@ def band_power(
         def body(task: int, table: Any = table, weight: Any = weight, add: bool = first > 0) -> None:
             own = slice(len(starts) * task // tasks, len(starts) * (task + 1) // tasks)
             _windows(flat, stride, out[own], starts[own], taper, detrend, table, weight, add)
+
+        parallel_for(tasks, threads, body)
+
+
+BATCH = 64  # overlapping windows whose DFTs exist at a time
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _add_rows(sums: Any, x: Any, begin: int, end: int, table: Any, run: int, to: Any) -> None:
+    # Of the run of UNROLL rows from `run` on only begin..end.
+    x0 = x[run] if begin <= run < end else np.float32(0)
+    x1 = x[run + 1] if begin <= run + 1 < end else np.float32(0)
+    x2 = x[run + 2] if begin <= run + 2 < end else np.float32(0)
+    x3 = x[run + 3] if begin <= run + 3 < end else np.float32(0)
+    x4 = x[run + 4] if begin <= run + 4 < end else np.float32(0)
+    x5 = x[run + 5] if begin <= run + 5 < end else np.float32(0)
+    x6 = x[run + 6] if begin <= run + 6 < end else np.float32(0)
+    x7 = x[run + 7] if begin <= run + 7 < end else np.float32(0)
+    width = 2 * PANEL
+    t = table[run * width : (run + UNROLL) * width]
+    for b in range(2 * PANEL):
+        to[b] = sums[b] + (
+            x0 * t[b]
+            + x1 * t[b + 2 * PANEL]
+            + x2 * t[b + 4 * PANEL]
+            + x3 * t[b + 6 * PANEL]
+            + x4 * t[b + 8 * PANEL]
+            + x5 * t[b + 10 * PANEL]
+            + x6 * t[b + 12 * PANEL]
+            + x7 * t[b + 14 * PANEL]
+        )
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _anchored(x: Any, n: int, stops: Any, table: Any, dfts: Any) -> None:
+    """DFTs of windows around one anchor; x: the n samples before it and the n after it, each padded to whole runs."""
+    padded = len(x) // 2
+    before, after = x[:padded], x[padded:]
+    # Runs lie where the rows say, not where a window ends, so that windows do not matter to each other.
+    sums = np.zeros(2 * PANEL, np.float32)
+    run = padded
+    for i in range(len(stops) - 1, -1, -1):
+        while run - UNROLL >= stops[i]:
+            run -= UNROLL
+            _add_rows(sums, before, run, n, table, run, sums)
+        if run > stops[i]:
+            _add_rows(sums, before, stops[i], n, table, run - UNROLL, dfts[i])
+        else:
+            dfts[i] = sums
+    sums[:] = 0
+    part = np.empty(2 * PANEL, np.float32)
+    run = 0
+    for i in range(len(stops)):
+        while run + UNROLL <= stops[i]:
+            _add_rows(sums, after, run, stops[i], table, run, sums)
+            run += UNROLL
+        if run < stops[i]:
+            _add_rows(sums, after, run, stops[i], table, run, part)
+        else:
+            part[:] = sums
+        dft = dfts[i]
+        for b in range(2 * PANEL):
+            dft[b] += part[b]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _share(samples: Any, flat: Any, waves: Any, turn: Any, even: Any, odd: Any, to: Any) -> None:
+    """DFT of a segment less its first sample, with phases that count from the anchor."""
+    re, im = np.empty(PANEL, np.float32), np.empty(PANEL, np.float32)
+    _fold(samples, samples[0], flat, even, odd)
+    _dft(even, waves[0], np.float32(0), re)
+    _dft(odd, waves[1], np.float32(0), im)
+    for b in range(PANEL):
+        c, s = turn[b], turn[PANEL + b]
+        to[b] = c * re[b] + s * im[b]
+        to[PANEL + b] = s * re[b] - c * im[b]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _joined(x: Any, before: Any, after: Any, stops: Any, ones: Any, dfts: Any) -> None:
+    """The same as _anchored() from the DFTs of the segments before and after the anchor; x: what each is less."""
+    segments = len(before)
+    sums = np.zeros(2 * PANEL, np.float32)
+    j = segments
+    for i in range(len(stops) - 1, -1, -1):
+        while j > stops[i]:
+            j -= 1
+            own, one, offset = before[j], ones[j], x[j]
+            for b in range(2 * PANEL):
+                sums[b] += own[b] + one[b] * offset
+        dfts[i] = sums
+    sums[:] = 0
+    j = 0
+    for i in range(len(stops)):
+        while j < stops[i]:
+            own, one, offset = after[j], ones[j], x[segments + j]
+            for b in range(2 * PANEL):
+                sums[b] += own[b] + one[b] * offset
+            j += 1
+        dft = dfts[i]
+        for b in range(2 * PANEL):
+            dft[b] += sums[b]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _overlapping(
+    data: Any, out: Any, starts: Any, order: Any, first: int, n: int, segment: int, a: float, b: float, detrend: bool,
+    constants: Any, centres: Any, ones: Any, turns: Any, waves: Any, weights: Any, add: bool
+) -> None:  # fmt: skip
+    segments = n // segment
+    padded = -(-segments // UNROLL) * UNROLL
+    x = np.zeros(2 * padded, np.float32)
+    stops = np.empty(BATCH, np.int64)
+    dfts = np.empty((BATCH, 2 * PANEL), np.float32)
+    power = np.empty(len(centres), np.float32)
+    # The n samples before the anchor and those after it take turns in two places.
+    shares = np.empty((2, segments if segment > 1 else 0, 2 * PANEL), np.float32)
+    even, odd = np.zeros(waves.shape[1] - 1, np.float32), np.zeros(waves.shape[1] - 1, np.float32)
+    flat = np.ones(segment, np.float32)
+    for channel in range(len(data)):
+        samples = data[channel]
+        known = 0  # segments up to here have their DFT
+        begin = 0
+        while begin < len(order):
+            number = -(-(starts[order[begin]] + first) // n)
+            anchor = number * n - first
+            count = 0
+            while count < BATCH and begin + count < len(order) and starts[order[begin + count]] <= anchor:
+                stops[count] = (starts[order[begin + count]] - anchor + n) // segment
+                count += 1
+            # A constant changes no bin but 0. Less the sample at the anchor, which every window holds, a large offset
+            # costs no digits.
+            reference = samples[anchor]
+            begins, ends = stops[0], stops[count - 1]
+            for t in range(begins, segments):
+                x[t] = np.float32(samples[anchor - n + t * segment] - reference)
+            after = padded if segment == 1 else segments
+            for t in range(ends):
+                x[after + t] = np.float32(samples[anchor + t * segment] - reference)
+            if segment == 1:
+                _anchored(x, n, stops[:count], ones.reshape(-1), dfts)
+            else:
+                for t in range(max(known, anchor - n + begins * segment), anchor + ends * segment, segment):
+                    block, j = (number, t - anchor + n) if t < anchor else (number + 1, t - anchor)
+                    j //= segment
+                    _share(samples[t : t + segment], flat, waves, turns[j], even, odd, shares[block % 2, j])
+                known = anchor + ends * segment
+                _joined(x, shares[number % 2], shares[(number + 1) % 2], stops[:count], ones, dfts)
+            for i in range(count):
+                dft = dfts[i]
+                for place in constants:
+                    dft[place] = np.float32(0) if detrend else dft[place] + np.float32(np.float64(reference) * n)
+                    if detrend:
+                        dft[PANEL + place] = np.float32(0)
+                phase = 2 * np.pi * (stops[i] * segment) / n  # of the taper, which starts with the window
+                c, s = np.float32(b / 2 * np.cos(phase)), np.float32(b / 2 * np.sin(phase))
+                for k in range(len(centres)):
+                    p = centres[k]
+                    q = p + PANEL
+                    re = np.float32(a) * dft[p] - c * (dft[p + 1] + dft[p - 1]) + s * (dft[q + 1] - dft[q - 1])
+                    im = np.float32(a) * dft[q] - c * (dft[q + 1] + dft[q - 1]) - s * (dft[p + 1] - dft[p - 1])
+                    power[k] = re * re + im * im
+                window = order[begin + i]
+                for k in range(len(weights)):
+                    total = np.float32(0)
+                    for j in range(len(power)):
+                        total += weights[k, j] * power[j]
+                    out[window, channel, k] = out[window, channel, k] + total if add else total
+            begin += count
+
+
+def _panels(bins: NDArray[np.int32]) -> list[tuple[slice, NDArray[np.int64]]]:
+    """Runs of bins and, for each, the bins of the DFTs that it takes: they and both neighbours of each."""
+    panels = []
+    first = 0
+    while first < len(bins):
+        last = len(bins)
+        while True:
+            places = np.unique(bins[first:last].astype(np.int64)[:, None] + [-1, 0, 1])
+            if len(places) <= PANEL:
+                break
+            last = min(last - 1, first + PANEL)
+        panels.append((slice(first, last), places))
+        first = last
+    return panels
+
+
+def overlapping_band_power(
+    data: NDArray[Any],
+    out: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    first: int,
+    window: int,
+    segment: int,
+    a: float,
+    b: float,
+    detrend: bool,
+    bins: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    threads: int,
+) -> None:
+    """The same with sums that windows share, for a taper a - b cos and a DFT as long as they are."""
+    order = np.argsort(starts, kind="stable")
+    tasks = min(len(starts), threads)
+    segments, half = window // segment, (segment + 1) // 2
+    for panel, places in _panels(bins):
+        frequency = np.pi / window * places
+        # About the centre of every segment: its phase, and the DFT of ones; and about the centre of one, its samples'.
+        turn = np.arange(segments)[:, None] * 2 * segment + segment - 1
+        angle = turn * places % (2 * window) * (np.pi / window)
+        inside = (2 * np.arange(half)[:, None] + (segment % 2 == 0)) * frequency
+        one = np.cos(inside).sum(axis=0) * 2 - segment % 2
+        turns = np.zeros((segments, 2, PANEL), np.float32)
+        turns[:, 0, : len(places)], turns[:, 1, : len(places)] = np.cos(angle), -np.sin(angle)
+        ones = np.zeros((-(-segments // UNROLL) * UNROLL, 2, PANEL), np.float32)
+        ones[:segments, :, : len(places)] = one * np.stack([np.cos(angle), -np.sin(angle)], axis=1)
+        waves = np.zeros((2, -(-half // UNROLL) * UNROLL + 1, PANEL), np.float32)  # and no constant to add
+        waves[0, :half, : len(places)], waves[1, :half, : len(places)] = np.cos(inside), np.sin(inside)
+        constants = np.flatnonzero(places % window == 0)
+        centres = np.searchsorted(places, bins[panel])
+        tables = ones.reshape(len(ones), -1), turns.reshape(segments, -1), waves
+        weight = np.ascontiguousarray(weights[:, panel])
+
+        def body(
+            task: int, constants: Any = constants, centres: Any = centres, tables: Any = tables, weight: Any = weight,
+            add: bool = panel.start > 0,
+        ) -> None:  # fmt: skip
+            own = order[len(order) * task // tasks : len(order) * (task + 1) // tasks]
+            _overlapping(
+                data, out, starts, own, first, window, segment, a, b, detrend, constants, centres, *tables, weight, add
+            )
 
         parallel_for(tasks, threads, body)

@@ -1,0 +1,205 @@
+"""The kernel of band power whose windows share sums, against SciPy in double precision, and when it is chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import signal
+
+from mmme_fast import eeg
+from mmme_fast._backend import kernels
+
+RTOL = 5e-5
+TAPERS = {"boxcar": (1.0, 0.0), "hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
+
+
+def noise(channels: int, samples: int, seed: int = 0) -> NDArray[np.float64]:
+    """Background EEG in microvolts: noise whose power falls with frequency."""
+    rng = np.random.default_rng(seed)
+    white = rng.standard_normal((channels, samples))
+    return 10 * signal.lfilter([0.3], [1, -0.9], white) + rng.standard_normal((channels, samples))
+
+
+def expected(
+    data: NDArray[Any],
+    starts: NDArray[np.int64],
+    n: int,
+    bins: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    taper: str = "hann",
+    detrend: bool = True,
+) -> NDArray[np.float64]:
+    windows = np.stack([data[:, start : start + n] for start in starts]).astype(np.float64)
+    if detrend:
+        windows = signal.detrend(windows, type="constant")
+    power = np.abs(np.fft.rfft(windows * signal.get_window(taper, n))) ** 2
+    return power[..., bins] @ weights.T.astype(np.float64)
+
+
+def overlapping(
+    data: NDArray[Any],
+    starts: NDArray[np.int64],
+    n: int,
+    segment: int,
+    bins: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    taper: str = "hann",
+    detrend: bool = True,
+    first: int = 0,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    out = np.full((len(starts), len(data), len(weights)), np.nan, np.float32)
+    kernels().overlapping_band_power(
+        data, out, starts - first, first, n, segment, *TAPERS[taper], detrend, bins, weights, threads
+    )
+    return out
+
+
+def bands(n: int, low: int, high: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Means over three bands that overlap."""
+    bins = np.arange(low, high + 1, dtype=np.int32)
+    weights = np.zeros((3, len(bins)), np.float32)
+    weights[0], weights[1, : len(bins) // 2 + 1], weights[2, len(bins) // 2 :] = 1, 2, 3
+    return bins, weights
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(segment=1, segments=2, channels=1, windows=3, spread=2, dtype=np.float64, taper="hann", detrend=True, seed=0)
+@example(
+    segment=1, segments=1000, channels=3, windows=400, spread=700, dtype=np.float32, taper="hann", detrend=True, seed=1
+)
+@example(
+    segment=25, segments=8, channels=18, windows=30, spread=40, dtype=np.float32, taper="hann", detrend=False, seed=2
+)
+@given(
+    segment=st.sampled_from([1, 1, 2, 5, 11, 16, 24]),
+    segments=st.integers(2, 40),
+    channels=st.integers(1, 19),
+    windows=st.integers(1, 40),
+    spread=st.integers(1, 100),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    taper=st.sampled_from(sorted(TAPERS)),
+    detrend=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_overlapping_windows_are_scipys_periodograms(
+    backend: str, segment: int, segments: int, channels: int, windows: int, spread: int, dtype: type, taper: str,
+    detrend: bool, seed: int,
+) -> None:  # fmt: skip
+    rng = np.random.default_rng(seed)
+    n = segment * segments
+    starts = segment * rng.integers(0, spread, windows)  # in no order, some of them twice
+    data = (noise(channels, n + segment * spread, seed) + 50).astype(dtype)
+    bins = np.flatnonzero(rng.random(n // 2 + 1) < 0.7).astype(np.int32)
+    if not len(bins):
+        bins = np.array([n // 2], np.int32)
+    weights = rng.random((3, len(bins))).astype(np.float32)
+    got = overlapping(data, starts, n, segment, bins, weights, taper, detrend, threads=2)
+    want = expected(data, starts, n, bins, weights, taper, detrend)
+    np.testing.assert_allclose(got, want, rtol=RTOL, atol=1e-7 * want.max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("segment", [1, 50])
+def test_overlapping_windows_keep_their_digits_beside_an_offset_and_after_an_artefact(
+    backend: str, segment: int, dtype: type
+) -> None:
+    n = 1000
+    data = noise(3, 4 * n) + 20_000
+    data[0, 950:1000] += 250 * 10  # around anchors, in the middle of a block, and longer than one
+    data[1, 1400:1500] += 250 * 10
+    data[2, 700:1900] += 250 * 10
+    data = data.astype(dtype)
+    starts = np.array([700, 951, 1000, 1001, 1040, 1500, 1510, 1899, 1900, 1901, 2000, 2500, 3000])
+    starts -= starts % segment
+    bins, weights = bands(n, 1, 47)
+    np.testing.assert_allclose(
+        overlapping(data, starts, n, segment, bins, weights), expected(data, starts, n, bins, weights), rtol=RTOL
+    )
+
+
+@pytest.mark.parametrize(("segment", "starts"), [(1, [90, 119, 120, 121, 180, 200]), (10, [90, 110, 120, 130, 180])])
+def test_a_window_knows_nothing_of_its_neighbours(backend: str, segment: int, starts: list[int]) -> None:
+    n = 90
+    data = noise(2, 400).astype(np.float32)
+    bins, weights = bands(n, 0, 45)
+    want = overlapping(data, np.array([120]), n, segment, bins, weights)
+    data[:, 119] = np.nan
+    data[:, 120 + n :] = np.inf
+    got = overlapping(data, np.array(starts), n, segment, bins, weights)
+    clean = np.array(starts) == 120
+    assert np.array_equal(got[clean], want)
+    assert not np.isfinite(got[~clean]).any()
+
+
+@pytest.mark.parametrize(("segment", "hop"), [(1, 20 / 3), (10, 10)])
+def test_overlapping_windows_have_the_same_bits_for_any_chunk_and_threads(
+    backend: str, segment: int, hop: float
+) -> None:
+    n = 150
+    data = noise(21, 4400).astype(np.float32)
+    starts = np.rint(np.arange(420) * hop).astype(np.int64)
+    bins, weights = bands(n, 1, 70)  # more bins than go at a time
+    whole = overlapping(data, starts, n, segment, bins, weights)
+    for threads in (2, 5):
+        assert np.array_equal(whole, overlapping(data, starts, n, segment, bins, weights, threads=threads))
+    for begin, end in ((0, 1), (7, 100), (100, 101), (333, 420)):
+        own = starts[begin:end]
+        piece = np.ascontiguousarray(data[:, own[0] : own[-1] + n])
+        assert np.array_equal(whole[begin:end], overlapping(piece, own, n, segment, bins, weights, first=int(own[0])))
+    assert np.array_equal(whole[::-1], overlapping(data, starts[::-1].copy(), n, segment, bins, weights))
+
+
+@pytest.mark.parametrize("options", [{"hop": 0.5}, {"hop": 1 / 30}, {"at": np.arange(0.085, 11, 0.1)}, {"hop": 1.0}])
+def test_streams_have_the_bits_of_the_whole(backend: str, options: dict[str, Any]) -> None:
+    data = noise(16, 2600).astype(np.float32)
+    recording = eeg.open_recording(data, sfreq=200)
+    want = eeg.band_power(data, 200, **options)
+    for chunk in (1.0, 2.3):
+        stream = eeg.stream_band_power(recording, chunk=chunk, threads=2, **options)
+        got = np.concatenate([power for _, power in stream])
+        assert np.array_equal(got, want)
+
+
+def test_windows_share_what_they_can_where_that_costs_less() -> None:
+    def route(channels: int, starts: Any, **options: Any) -> tuple[str, int, int]:
+        way, *segments = eeg._Plan.of(1000.0, eeg._chosen(None, **options)).route(np.array(starts), channels)
+        return (way, *segments)
+
+    every_100 = 100 * np.arange(50)
+    assert route(64, every_100) == ("overlapping", 100, 0)
+    assert route(64, every_100 + 7) == ("overlapping", 100, 7)  # segments count from the first window
+    assert route(64, every_100[::-1] + 7, window=0.96) == ("overlapping", 20, 7)
+    assert route(64, 1000 * np.arange(9)) == ("overlapping", 125, 0)
+    assert route(64, 20_000 * np.arange(9)) == ("overlapping", 125, 0)  # far apart
+    assert route(64, [0, 3000, 3001]) == ("direct", 1, 0)
+    assert route(64, np.rint(np.arange(300) * 1000 / 150)) == ("overlapping", 1, 0)
+    assert route(64, np.arange(0, 6000, 151)) == ("overlapping", 1, 0)
+    assert route(1, 1000 * np.arange(9)) == ("direct", 1, 0)  # one lane of many
+    assert route(1, 6 * np.arange(500)) == ("overlapping", 1, 0)
+    assert route(64, [0, 60_000], window=30.0, subwindow=4.0) == ("overlapping", 125, 0)
+    assert route(64, [0, 60_000], window=30.0, subwindow=4.0, average="median") == ("fft", 1, 0)
+    for options in ({"nfft": 1024}, {"taper": "hann_symmetric"}):
+        assert route(64, every_100, **options) == ("direct", 1, 0)
+    assert route(64, every_100, detrend="linear") == ("fft", 1, 0)
+
+
+def test_the_route_leads_to_its_kernel(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    for name in ("band_power", "overlapping_band_power"):
+        kernel = getattr(kernels(), name)
+
+        def noted(*args: Any, name: str = name, kernel: Any = kernel) -> None:
+            asked.append(name)
+            kernel(*args)
+
+        monkeypatch.setattr(kernels(), name, noted)
+    data = noise(16, 400)
+    eeg.band_power(data, 100, hop=0.1)
+    eeg.band_power(data, 100, hop=0.1, taper="hann_symmetric")
+    assert asked == ["overlapping_band_power", "band_power"]
