@@ -567,7 +567,7 @@ def _sheets(path: Path, name: str) -> dict[str, list[list[str]]]:
         ) from error
     try:
         book = load_workbook(path, data_only=True)
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, KeyError, SyntaxError) as error:  # broken XML is a SyntaxError
         raise ValueError(f"{name} must be an .xlsx file that is whole, got {path}: {error}") from None
     return {sheet.title: [[_text(cell) for cell in row] for row in sheet.values] for sheet in book.worksheets}
 
