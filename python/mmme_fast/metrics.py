@@ -10,7 +10,6 @@ import json
 import math
 import operator
 import os
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -559,6 +558,8 @@ def _sheets(path: Path, name: str) -> dict[str, list[list[str]]]:
             raise ValueError(f"{name} must be a CSV file in UTF-8, got {path}: {error}") from None
     if path.suffix.lower() != ".xlsx":
         raise ValueError(f"{name} must be a .csv or .xlsx file, got {path}")
+    import zipfile
+
     try:
         from openpyxl import load_workbook
     except ImportError as error:
