@@ -24,7 +24,9 @@ from mmme_fast.frames import open_frames
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn = synth.film(6, 50, 96, seed=1, micro=20, macro=10, blinks=10)
-    return drawn.write(tmp_path_factory.mktemp("cli") / "film.avi")
+    path = drawn.write(tmp_path_factory.mktemp("cli") / "film.avi")
+    drawn.write_truth(path.with_suffix(".csv"))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,9 @@ def test_spot(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         assert f"{row['onset']}-{row['offset']}" in printed.out
     assert f"report:  {tmp_path / 'out' / 'report.html'}" in printed.out
     assert json.loads((tmp_path / "out" / "meta.json").read_text())["complete"] is True
+    assert main(["evaluate", str(tmp_path / "out"), str(film.with_suffix(".csv")), "--json"]) == 0
+    score = json.loads(capsys.readouterr().out)["overall"]
+    assert (score["predictions"], score["truths"], score["tp"]) == (3, 3, 3)
 
 
 def test_spot_names_its_folder_after_the_film(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +117,8 @@ def test_spot_bad_input(film: Path, tmp_path: Path, fails: Callable[..., str]) -
         ["flow", "film.avi", "--out", "x.npz", "--interval", "2", "--reference", "0"],
         ["band-power", "x.npy", "--out", "x.npz", "--bands", "alpha"],
         ["band-power", "x.npy", "--out", "x.npz", "--bands", "alpha=8-"],
+        ["evaluate", "predictions.csv"],
+        ["evaluate", "predictions.csv", "truth.csv", "--min-length", "micro=x"],
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +128,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "usage: mmme-fast" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "spot", "flow", "band-power", "info"])
+@pytest.mark.parametrize("command", ["demo", "spot", "flow", "band-power", "evaluate", "info"])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from mmme_fast import metrics
 from mmme_fast._backend import (
     backends,
     get_num_threads,
@@ -31,6 +32,7 @@ __all__ = [
     "dis",
     "farneback",
     "get_num_threads",
+    "metrics",
     "open_frames",
     "open_recording",
     "optical_strain",

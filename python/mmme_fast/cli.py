@@ -13,6 +13,7 @@ import tempfile
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from mmme_fast.flow import FLOWS
 if TYPE_CHECKING:
     from mmme_fast.eeg import Recording
     from mmme_fast.frames import Frames
+    from mmme_fast.metrics import Score
     from mmme_fast.results import Interval
     from mmme_fast.synth import Event
 
@@ -149,6 +151,38 @@ def _parser() -> argparse.ArgumentParser:
     power.add_argument("--sfreq", type=float, metavar="HZ", help="samples per second of a .npy file")
     _add_common(power)
 
+    scores = add(
+        "evaluate", _evaluate, "score predicted intervals against annotations, as the MEGC challenges do",
+        "  mmme-fast evaluate predictions.csv truth.csv\n"
+        "  mmme-fast evaluate predictions.csv truth.csv --min-length micro=7,macro=17 --max-length micro=16\n"
+        "  mmme-fast evaluate results 'CAS(ME)^2code_final.xlsx' --type micro --matching one-to-one --json",
+    )  # fmt: skip
+    scores.add_argument(
+        "predictions", metavar="PRED", help="table with video, type, start, end[, score][, emotion]; or spot's folder"
+    )
+    scores.add_argument(
+        "truth",
+        metavar="TRUTH",
+        help="table with video, type, onset, apex, offset; or that of CAS(ME)^2, SAMM-LV or MMME",
+    )
+    scores.add_argument("--type", choices=("micro", "macro"), help="score this type only (default: both)")
+    scores.add_argument(
+        "--min-length", type=_lengths, metavar="N|TYPE=N,...", help="leave out predictions of fewer frames"
+    )
+    scores.add_argument(
+        "--max-length", type=_lengths, metavar="N|TYPE=N,...", help="leave out predictions of more frames"
+    )
+    scores.add_argument(
+        "--matching", choices=("official", "one-to-one"), default="official",
+        help="whether one prediction may find several expressions, as in the official count (default: official)",
+    )  # fmt: skip
+    scores.add_argument("--iou", type=float, default=0.5, help="part of the frames that must be shared (default: 0.5)")
+    scores.add_argument(
+        "--shift", type=int, default=0, metavar="N", help="add N to PRED's frames: 1 if only TRUTH counts from 1"
+    )
+    scores.add_argument("--fps", type=float, default=150, metavar="F", help="of MMME's films (default: 150)")
+    scores.add_argument("--json", action="store_true", help="as JSON")
+
     info = add("info", _info, "print versions, machine and backends", "  mmme-fast info\n  mmme-fast info --json")
     info.add_argument("--json", action="store_true", help="as JSON")
     return parser
@@ -194,6 +228,15 @@ def _bands(text: str) -> dict[str, tuple[float, float]]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be NAME=LOW-HIGH,... in Hz, got {part!r}") from None
     return bands
+
+
+def _lengths(text: str) -> int | dict[str, int]:
+    try:
+        if "=" not in text:
+            return int(text)
+        return {name.strip(): int(length) for name, length in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be N or TYPE=N,... in frames, got {text!r}") from None
 
 
 @contextlib.contextmanager
@@ -411,6 +454,63 @@ def _clip_band_power(arguments: argparse.Namespace) -> None:
     for name, (low, high) in power.bands.items():
         print(f"  {name:8} {low:g}-{high:g} Hz, {power.bins[name]} bins of {power.resolution:g} Hz")
     print(f"{len(power)} clips of {SECONDS} windows, {power.unit}: {arguments.out}")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from mmme_fast.metrics import evaluate, pool, read_predictions, read_truth, sweep
+
+    predictions, left_out = read_predictions(arguments.predictions)
+    truth, truth_left_out = read_truth(arguments.truth, fps=arguments.fps)
+    for path, problems in ((arguments.predictions, left_out), (arguments.truth, truth_left_out)):
+        if problems:
+            shown = "; ".join(problems[:5]) + ("; ..." if len(problems) > 5 else "")
+            logger.warning("%d rows of %s were left out: %s", len(problems), path, shown)
+    shift = arguments.shift
+    predictions = [replace(one, onset=one.onset + shift, offset=one.offset + shift) for one in predictions]
+    options: dict[str, Any] = {
+        "type": arguments.type, "min_length": arguments.min_length, "max_length": arguments.max_length,
+        "matching": arguments.matching, "iou": arguments.iou,
+    }  # fmt: skip
+    result = evaluate(predictions, truth, **options)
+    known, given = {one.video for one in truth}, {one.video for one in predictions}
+    alone = {"predictions": sorted(given - known), "truth": sorted(known - given)}
+    # Scores that are all the same, or not there, can be told apart by no threshold.
+    scores = {one.score for one in predictions}
+    by_p = sweep(predictions, truth, **options) if len(scores) > 1 and None not in scores else {}
+    if arguments.json:
+        table = {
+            **options, "shift": shift, **result.to_dict(),
+            "sweep": [{"p": p, **{k: v for k, v in at.to_dict().items() if k != "videos"}} for p, at in by_p.items()],
+            "videos_only_in": alone,
+            "left_out": {"predictions": left_out, "truth": truth_left_out},
+        }  # fmt: skip
+        print(json.dumps(table, indent=2))
+        return
+    rows = result.types if arguments.type else {**result.types, "overall": result.overall}
+    print(f"{arguments.matching} matching, IoU of at least {arguments.iou:g}")
+    _print_scores("type", rows)
+    for name, score in rows.items():
+        if score.recognition is not None:
+            print(
+                f"STRS {name}: {score.strs:.6f} = F1 {score.f1:.6f} x recognition F1 {score.recognition.f1:.6f} "
+                f"on {score.recognition.hits} hits (UF1 {score.recognition.uf1:.6f}, UAR {score.recognition.uar:.6f})"
+            )
+    _print_scores("video", {video: pool(types.values()) for video, types in result.videos.items()})
+    for where, names in alone.items():
+        if names:
+            print(f"{len(names)} videos are in {where} only: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
+    if by_p:
+        _print_scores("p", {f"{p:.2f}": at.overall for p, at in by_p.items()})
+
+
+def _print_scores(title: str, scores: dict[str, Score]) -> None:
+    width = max(map(len, (title, *scores)))
+    columns = [f"{name:>9}" for name in ("predicted", "true", "TP", "FP", "FN", "precision", "recall", "F1")]
+    print(f"{title:{width}} {' '.join(columns)}")
+    for name, one in scores.items():
+        counts = (one.predictions, one.truths, one.tp, one.fp, one.fn)
+        ratios = (one.precision, one.recall, one.f1)
+        print(f"{name:{width}} " + " ".join([f"{n:9}" for n in counts] + [f"{r:9.6f}" for r in ratios]))
 
 
 def _info(arguments: argparse.Namespace) -> None:
