@@ -15,13 +15,16 @@ SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
 
+# Two processes, each with its share of the tests in their order, so that neither compiles all of the Numba twins.
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal --benchmark-disable
+
 test: .venv/for-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 FLOW_TESTS := tests/test_tvl1.py tests/test_farneback.py tests/test_dis.py tests/test_flow.py
 
 test-opencv4: .venv/for-test build/opencv4
-	PYTHONPATH=build/opencv4 $(BIN)/python -m pytest $(FLOW_TESTS) -k "baseline and (opencv or parity or parameters)" $(ARGS)
+	PYTHONPATH=build/opencv4 $(PYTEST) $(FLOW_TESTS) -k "baseline and (opencv or parity or parameters)" $(ARGS)
 
 build/opencv4: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ "opencv-contrib-python-headless<5"
@@ -31,7 +34,7 @@ test-sanitize: .venv/for-test
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/sanitized --config-settings=build-dir=build/sanitize \
 	  --config-settings=cmake.define.MMME_SANITIZE=ON .
 	LD_PRELOAD="$$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)" ASAN_OPTIONS=detect_leaks=0 \
-	  PYTHONPATH=build/sanitized $(BIN)/python -m pytest $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
+	  PYTHONPATH=build/sanitized $(PYTEST) $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
 
 bench: .venv/for-test
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)

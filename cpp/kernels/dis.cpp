@@ -7,18 +7,15 @@
 // The refinement solves its systems by red-black successive over-relaxation. Each row is therefore kept split: even
 // columns, then odd columns. Row y of one colour is its even half when y is even, and its odd half when y is odd.
 #include "image.hpp"
+#include "layout.hpp"
 
 #include <cstring>
 
 namespace mmme::MMME_ISA {
 namespace {
 
-using Index = std::ptrdiff_t;
-
 constexpr int patch = 8;   // width of a patch
 constexpr int stripes = 8; // bands of patch rows between which displacements do not propagate
-constexpr int lanes = 16;  // floats in the longest vector
-constexpr int strip = 32;  // rows that one thread takes at least
 // Pixels around a level, its border repeated: what a patch may touch when it has left the frame.
 constexpr int before = 16, after = 32, above = 12, below = 20;
 
@@ -27,25 +24,18 @@ constexpr float alpha = 10.0f, delta = 2.5f, gamma = 5.0f, omega = 1.6f;
 constexpr float zeta2 = 0.1f * 0.1f, epsilon2 = 0.01f * 0.01f;
 constexpr int half_sweeps = 10; // five of each colour
 
-constexpr int smaller(int a, int b) {
-    return a < b ? a : b;
-}
-constexpr int larger(int a, int b) {
-    return a > b ? a : b;
-}
-constexpr int clamp(int i, int low, int high) {
-    return i < low ? low : i > high ? high : i;
-}
 MMME_INLINE float clamp(float value, float low, float high) {
     const float up = value > low ? value : low;
     return up < high ? up : high;
 }
-constexpr Index padded(Index floats) {
-    return (floats + lanes - 1) / lanes * lanes;
-}
 
 // One row of a patch.
-#ifdef MMME_VECTOR
+#if defined(MMME_VECTOR) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector) // not in GCC before 12
+#define MMME_VECTOR_ROWS
+#endif
+#endif
+#ifdef MMME_VECTOR_ROWS
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wpsabi" // rows are passed to functions that are inlined, and to no others
 #endif
@@ -73,7 +63,7 @@ MMME_INLINE void store_sums(float* to, Row a, Row b, Row c, Row d) {
     *reinterpret_cast<Four*>(to) =
         __builtin_shufflevector(pq, rs, 0, 1, 4, 5) + __builtin_shufflevector(pq, rs, 2, 3, 6, 7);
 }
-#else // no vector types
+#else // no such vectors
 struct Row {
     float at[patch];
 };
@@ -158,33 +148,7 @@ Level level_at(int height, int width, int k, const DIS& p) {
     return {height, width, k, p, begin};
 }
 
-// Calls body(first row, last row + 1, memory) for bands that cover the rows; no two bands share their memory, of which
-// there is one piece of `floats` per strip.
-template <class Body> MMME_INLINE void strips(const Rows& rows, int height, float* memory, Index floats, Body&& body) {
-    rows((height + strip - 1) / strip,
-         [&](int begin, int end) { body(begin * strip, smaller(end * strip, height), memory + begin * floats); });
-}
-
-Index strip_count(int height) {
-    return (height + strip - 1) / strip;
-}
-
 // ---- prepare
-
-// Calls body(sample, weight) for the samples that cell i of m covers when n samples are averaged into m cells.
-template <class Body> MMME_INLINE void covered(int i, int n, int m, Body&& body) {
-    const double step = static_cast<double>(n) / m, low = i * step, high = low + step;
-    const double cell = step < n - low ? step : n - low;
-    const int last = smaller(static_cast<int>(std::floor(high)), n - 1);
-    const int first = smaller(static_cast<int>(std::ceil(low)), last);
-    if (first - low > 1e-3) body(first - 1, static_cast<float>((first - low) / cell));
-    for (int k = first; k < last; ++k) body(k, static_cast<float>(1.0 / cell));
-    if (high - last > 1e-3) {
-        double rest = high - last < 1.0 ? high - last : 1.0;
-        rest = rest < cell ? rest : cell;
-        body(last, static_cast<float>(rest / cell));
-    }
-}
 
 // Means of f x f pixels of f rows, which lie one after the other.
 template <int f> void shrink(const float* from, Index stride, int count, float* MMME_RESTRICT to) {

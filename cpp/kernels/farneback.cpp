@@ -4,38 +4,26 @@
 // displacement gives every pixel a linear system that relates the two frames' polynomials; the systems are averaged
 // over a window and solved for the next displacement (solve). Coefficients, systems and flow are planar; the systems
 // live in a ring of rows.
-#include "isa.hpp"
+#include "layout.hpp"
 
 #include <cmath>
 #include <cstring>
 
+#if defined(MMME_VECTOR) && defined(__AVX512F__)
+#include <immintrin.h>
+#define MMME_PICKS
+#endif
+
 namespace mmme::MMME_ISA {
 namespace {
 
-constexpr int lanes = 16;             // pixels that are sampled together; rows are padded to a multiple of it
 constexpr int chunk = 64;             // pixels of a row whose taps are looked for together
-constexpr int strip = 32;             // rows that one thread takes at least
 constexpr int margin = chunk + lanes; // floats before and after a level's coefficients: what taps may touch outside
 constexpr int smallest = 32;          // no level is narrower or lower
 constexpr int planes = 5; // coefficients y, x, yy, xx, xy of the polynomial; g11, g12, g22, h1, h2 of the system
 constexpr int max_poly_n = 31;
 constexpr int border = 5; // pixels along the edge whose systems count less
 constexpr float border_weights[border] = {0.14f, 0.14f, 0.4472f, 0.4472f, 0.4472f};
-
-using Index = std::ptrdiff_t;
-
-constexpr int smaller(int a, int b) {
-    return a < b ? a : b;
-}
-constexpr int larger(int a, int b) {
-    return a > b ? a : b;
-}
-constexpr int clamp(int i, int low, int high) {
-    return i < low ? low : i > high ? high : i;
-}
-constexpr Index padded(Index floats) {
-    return (floats + lanes - 1) / lanes * lanes;
-}
 
 // As many floats as one register holds, so that a long loop body keeps to a few addresses; a plain float elsewhere.
 #ifdef MMME_VECTOR
@@ -62,6 +50,34 @@ MMME_INLINE Floats least(Floats a, Floats b) {
 MMME_INLINE Floats most(Floats a, Floats b) {
     return a > b ? a : b;
 }
+
+#ifdef MMME_PICKS
+// A load that crosses a cache line takes as long as four that do not, and one of 16 floats nearly always would: then
+// values are picked from two neighbouring vectors, `low` and `high`.
+constexpr bool picks = true;
+typedef int Ints __attribute__((vector_size(MMME_VECTOR_BYTES)));
+constexpr Ints lane_numbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+MMME_INLINE Floats pick(Floats low, Floats high, Ints places) {
+    return _mm512_permutex2var_ps(low, (__m512i)places, high);
+}
+MMME_INLINE Ints whole(Floats values) {
+    return __builtin_convertvector(values, Ints);
+}
+MMME_INLINE Floats floats(Ints values) {
+    return __builtin_convertvector(values, Floats);
+}
+// Values from + place onwards, `from` aligned.
+MMME_INLINE Floats load_at(const float* from, Index place) {
+    const Index within = place & (wide - 1);
+    from += place - within;
+    return pick(load(from), load(from + wide), lane_numbers + static_cast<int>(within));
+}
+#else
+constexpr bool picks = false;
+MMME_INLINE Floats load_at(const float* from, Index place) {
+    return load(from + place);
+}
+#endif
 
 template <int n> struct Number {
     static constexpr int value = n;
@@ -94,17 +110,6 @@ int top_level(int height, int width, const Farneback& p) {
         if (width * scale < smallest || height * scale < smallest) return k;
     }
     return p.levels;
-}
-
-// Calls body(first row, last row + 1, memory) for bands that cover the rows; no two bands share their memory, of which
-// there is one piece of `floats` per strip.
-template <class Body> MMME_INLINE void strips(const Rows& rows, int height, float* memory, Index floats, Body&& body) {
-    rows((height + strip - 1) / strip,
-         [&](int begin, int end) { body(begin * strip, smaller(end * strip, height), memory + begin * floats); });
-}
-
-Index strip_count(int height) {
-    return (height + strip - 1) / strip;
 }
 
 template <int terms>
@@ -435,11 +440,11 @@ void prepare(const Image& image, int height, int width, const Farneback& p, floa
 // The averaging window: pixels i - radius .. i + radius both ways.
 struct Window {
     int radius, length;
-    int step;             // a box sums `step` neighbours, then every step-th of those sums
-    bool gaussian, first; // first: OpenCV's box of width 1 always takes in row 0 and column 0
-    float bias;           // of the determinant, in units of unscaled sums
-    Index lead() const { return padded(2 * radius) + lanes; }           // floats before a row's first plane
-    Index pitch(int width) const { return padded(width + 2 * radius); } // from a plane to the next
+    int step;                                     // a box sums `step` neighbours, then every step-th of those sums
+    bool gaussian, first;                         // first: OpenCV's box of width 1 always takes in row 0 and column 0
+    float bias;                                   // of the determinant, in units of unscaled sums
+    Index lead() const { return padded(radius); } // floats before a plane in a row of sums
+    Index pitch(int width) const { return padded(width) + 2 * lead(); } // from a plane to the next
 };
 
 Window window_of(const Farneback& p) {
@@ -451,17 +456,17 @@ Window window_of(const Farneback& p) {
     return {radius, length, step, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(1e-3 * area * area)};
 }
 
-// What a band of rows needs: a ring of rows of systems and their running sum; two rows of sums down the columns, one of
-// partial sums along the row; one row of weights, two of flow.
+// What a band of rows needs: a ring of rows of systems and their running sum; a row of sums down the columns, one of
+// partial sums along it; one row of weights, two of flow.
 struct BandMemory {
     Index pitch, systems, sums, partial, rows;
-    Index total(const Window& window) const { return (window.length + 2) * systems + 2 * sums + partial + rows; }
+    Index total(const Window& window) const { return (window.length + 2) * systems + sums + partial + rows; }
 };
 
 BandMemory band_memory(int width, const Window& window) {
     const Index pitch = window.pitch(width), stride = padded(width), over = padded(window.length);
-    const Index sums = window.lead() + planes * pitch + 2 * over;
-    return {pitch, planes * stride, sums, sums, 3 * stride};
+    const Index partial = planes * pitch + 2 * over;
+    return {pitch, planes * stride, window.lead() + partial, partial, 3 * stride};
 }
 
 // A row of the frame before, whose systems are wanted, and where they go.
@@ -478,9 +483,6 @@ constexpr float limit = 65536.0f;
 MMME_INLINE float cut(float displacement) {
     return std::fabs(displacement) < limit ? displacement : limit;
 }
-MMME_INLINE Floats cut_all(Floats displacement) {
-    return least(most(displacement, all(-limit)), all(limit));
-}
 
 // The first of the two taps each way, relative to the pixel: their range over a run of pixels.
 struct Span {
@@ -488,19 +490,28 @@ struct Span {
 };
 
 Span span_of(const SystemsRow& row, int x, int groups) {
-    const float* MMME_RESTRICT u = row.u + x;
-    const float* MMME_RESTRICT v = row.v + x;
-    const int count = groups * lanes, y = row.y;
-    int left = 1 << 30, right = -left, top = left, bottom = right;
-    for (int i = 0; i < count; ++i) {
-        const int dx = static_cast<int>(std::floor(static_cast<float>(x + i) + cut(u[i]))) - (x + i);
-        const int dy = static_cast<int>(std::floor(static_cast<float>(y) + cut(v[i]))) - y;
-        left = smaller(left, dx);
-        right = larger(right, dx);
-        top = smaller(top, dy);
-        bottom = larger(bottom, dy);
+    Floats left = all(limit), right = all(-limit), top = left, bottom = right;
+    for (int i = x; i < x + groups * lanes; i += wide) {
+        const Floats u = load(row.u + i), v = load(row.v + i);
+        left = least(u, left);
+        right = most(u, right);
+        top = least(v, top);
+        bottom = most(v, bottom);
     }
-    return {left, right, top, bottom};
+    // What rounding carries to the next pixel is between the same two taps.
+    float ends[4][wide];
+    store(ends[0], left);
+    store(ends[1], right);
+    store(ends[2], top);
+    store(ends[3], bottom);
+    Span span{1 << 30, -(1 << 30), 1 << 30, -(1 << 30)};
+    for (int i = 0; i < wide; ++i) {
+        span.left = smaller(span.left, static_cast<int>(std::floor(cut(ends[0][i]))));
+        span.right = larger(span.right, static_cast<int>(std::floor(cut(ends[1][i]))));
+        span.top = smaller(span.top, static_cast<int>(std::floor(cut(ends[2][i]))));
+        span.bottom = larger(span.bottom, static_cast<int>(std::floor(cut(ends[3][i]))));
+    }
+    return span;
 }
 
 // Is the point one between pixels of the frame? 1 or 0.
@@ -529,18 +540,17 @@ MMME_INLINE void form_system(const SystemsRow& row, Index x, float within, float
     to[4 * stride + x] = xy * ry + xx * rx;
 }
 
-// For a run of pixels whose taps differ by at most a pixel each way and so are neighbours as they are: with 3 columns
-// or rows, each pixel gives weight 0 to the first or the last.
+// For a run of pixels whose taps are near each other. Taps are picked from two vectors a row; or the run's taps differ
+// by at most a pixel and so are neighbours as they are: with 3 columns, each pixel gives weight 0 to the first or the
+// last. So it is with 3 rows.
 template <int columns, int rows>
 MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin, int groups) {
     const Level& level = row.level;
     const int count = groups * lanes, left = begin + span.left, top = row.y + span.top;
     const Index stride = level.stride;
     const int column = clamp(left, -count - 2, level.width); // a run far outside the frame is sampled anywhere
-    const auto line = [&](int j) { return row.next + planes * stride * clamp(top + j, 0, level.height - 1) + column; };
-    const float* above = line(0);
-    const float* middle = line(1);
-    const float* below = line(2);
+    const float* lines[rows];
+    for (int j = 0; j < rows; ++j) lines[j] = row.next + planes * stride * clamp(top + j, 0, level.height - 1) + column;
     const float* a = row.prev + begin;
     float* to = row.to + begin;
     float numbers[wide];
@@ -550,45 +560,62 @@ MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin,
                  y = all(static_cast<float>(row.y));
     const Floats right = all(static_cast<float>(level.width - 1)), bottom = all(static_cast<float>(level.height - 1));
     const Floats first_x = all(static_cast<float>(span.left)), first_y = all(static_cast<float>(top));
+#ifdef MMME_PICKS
+    Floats low[rows][planes];
+    for (int j = 0; j < rows; ++j)
+        for (int c = 0; c < planes; ++c) low[j][c] = load(lines[j] + c * stride);
+#endif
     for (int i = begin; i < begin + count; i += wide) {
-        const Floats u = load(row.u + i), v = load(row.v + i), px = at + cut_all(u), py = y + cut_all(v);
+        const Floats u = load(row.u + i), v = load(row.v + i), px = at + u, py = y + v;
         Floats within = px >= zero ? one : zero;
         within = px < right ? within : zero;
         within = py >= zero ? within : zero;
         within = py < bottom ? within : zero;
         const Floats dx = px - (at + first_x), dy = py - first_y;
-        const Floats x0 = columns == 2 ? one - dx : most(one - dx, zero), x1 = columns == 2 ? dx : least(dx, two - dx),
-                     x2 = most(dx - one, zero);
-        const Floats y0 = (rows == 2 ? one - dy : most(one - dy, zero)) * within,
-                     y1 = (rows == 2 ? dy : least(dy, two - dy)) * within, y2 = most(dy - one, zero) * within;
-        const Floats w00 = y0 * x0, w01 = y0 * x1, w02 = y0 * x2, w10 = y1 * x0, w11 = y1 * x1, w12 = y1 * x2,
-                     w20 = y2 * x0, w21 = y2 * x1, w22 = y2 * x2;
-        const auto sampled = [&](Index c) {
-            Floats sum = w00 * load(above + c) + w01 * load(above + c + 1);
-            if (columns == 3) sum = w02 * load(above + c + 2) + sum;
-            sum = w10 * load(middle + c) + sum;
-            sum = w11 * load(middle + c + 1) + sum;
-            if (columns == 3) sum = w12 * load(middle + c + 2) + sum;
-            if (rows == 2) return sum;
-            sum = w20 * load(below + c) + sum;
-            sum = w21 * load(below + c + 1) + sum;
-            return columns == 3 ? w22 * load(below + c + 2) + sum : sum;
+        const Floats wy[3] = {(rows == 2 ? one - dy : most(one - dy, zero)) * within,
+                              (rows == 2 ? dy : least(dy, two - dy)) * within, most(dy - one, zero) * within};
+#ifdef MMME_PICKS
+        const Ints first = whole(dx), places = first + lane_numbers, next_places = places + 1;
+        const Floats x1 = dx - floats(first), x0 = one - x1;
+        Floats w[rows][2];
+        for (int j = 0; j < rows; ++j) w[j][0] = wy[j] * x0, w[j][1] = wy[j] * x1;
+        const auto sampled = [&](int c) {
+            Floats sum;
+            for (int j = 0; j < rows; ++j) {
+                const Floats high = load(lines[j] + c * stride + wide), l = low[j][c];
+                low[j][c] = high;
+                const Floats t0 = pick(l, high, places), t1 = pick(l, high, next_places);
+                sum = j == 0 ? w[j][0] * t0 : w[j][0] * t0 + sum;
+                sum = w[j][1] * t1 + sum;
+            }
+            return sum;
         };
-        const Floats w = load(row.weights + i), mean = (one - half * within) * w, half_w = half * w;
-        const Floats yy = (load(a + 2 * stride) + sampled(2 * stride)) * mean;
-        const Floats xx = (load(a + 3 * stride) + sampled(3 * stride)) * mean;
-        const Floats xy = (load(a + 4 * stride) + sampled(4 * stride)) * (half * mean);
+#else
+        const Floats wx[3] = {columns == 2 ? one - dx : most(one - dx, zero), columns == 2 ? dx : least(dx, two - dx),
+                              most(dx - one, zero)};
+        Floats w[rows][columns];
+        for (int j = 0; j < rows; ++j)
+            for (int k = 0; k < columns; ++k) w[j][k] = wy[j] * wx[k];
+        const auto sampled = [&](int c) {
+            Floats sum = w[0][0] * load(lines[0] + c * stride);
+            for (int t = 1; t < rows * columns; ++t)
+                sum = w[t / columns][t % columns] * load(lines[t / columns] + c * stride + t % columns) + sum;
+            return sum;
+        };
+#endif
+        const Floats weight = load(row.weights + i), mean = (one - half * within) * weight, half_w = half * weight;
+        const Floats yy = (load(a + 2 * stride) + sampled(2)) * mean;
+        const Floats xx = (load(a + 3 * stride) + sampled(3)) * mean;
+        const Floats xy = (load(a + 4 * stride) + sampled(4)) * (half * mean);
         const Floats ry = (load(a) - sampled(0)) * half_w + (yy * v + xy * u);
-        const Floats rx = (load(a + stride) - sampled(stride)) * half_w + (xy * v + xx * u);
+        const Floats rx = (load(a + stride) - sampled(1)) * half_w + (xy * v + xx * u);
         store(to, yy * yy + xy * xy);
         store(to + stride, (yy + xx) * xy);
         store(to + 2 * stride, xx * xx + xy * xy);
         store(to + 3 * stride, yy * ry + xy * rx);
         store(to + 4 * stride, xy * ry + xx * rx);
         at = at + all(static_cast<float>(wide));
-        above += wide;
-        middle += wide;
-        below += wide;
+        for (int j = 0; j < rows; ++j) lines[j] += wide;
         a += wide;
         to += wide;
     }
@@ -614,9 +641,9 @@ void form_far(const SystemsRow& row, int begin) {
 void form_systems(const SystemsRow& row, int x, int groups) {
     const Span span = span_of(row, x, groups);
     const int across = span.right - span.left, down = span.bottom - span.top;
-    if (across <= 1 && down <= 1) {
-        const auto form = across > 0 ? (down > 0 ? form_near<3, 3> : form_near<3, 2>)
-                                     : (down > 0 ? form_near<2, 3> : form_near<2, 2>);
+    if (across <= (picks ? lanes - 1 : 1) && down <= 1) {
+        const auto form = across > 0 && !picks ? (down > 0 ? form_near<3, 3> : form_near<3, 2>)
+                                               : (down > 0 ? form_near<2, 3> : form_near<2, 2>);
         form(row, span, x, groups);
     } else if (groups > 1) {
         form_systems(row, x, groups / 2);
@@ -659,44 +686,58 @@ void sum_columns(const float* to_rest, const float* to_row, float* to_running, I
     }
 }
 
-// The window's sums along a row of all five planes at once; what runs over a plane's end lands in the padding.
-void sum_row(float* row, const Window& window, const float* kernel, int width, const BandMemory& sizes, float* partial,
-             float* out) {
-    // Around each plane its first and last value go on, over half of the gap to the next plane.
-    const Index gap = sizes.pitch - width;
-    for (int c = 0; c <= planes; ++c) {
-        float* MMME_RESTRICT between = row + c * sizes.pitch - gap;
-        const float before = c > 0 ? between[-1] : 0.0f, after = c < planes ? between[gap] : 0.0f;
-        MMME_IVDEP
-        for (Index i = 0; i < gap; ++i) between[i] = i < window.radius ? before : after;
-    }
-    const float* from = row - window.radius;
-    const Index count = planes * sizes.pitch;
-    const auto next = [&](int t) { return from + t; };
-    if (window.gaussian || window.step == 1) {
-        weighted_sum(out, count, window.length, kernel, next);
-        if (window.first)
-            for (Index i = 0; i < count; ++i) out[i] += from[i / sizes.pitch * sizes.pitch];
-        return;
-    }
-    const int steps = window.length / window.step, rest = steps * window.step;
-    weighted_sum(partial, count + window.length, window.step, kernel, next);
-    weighted_sum(out, count, steps, kernel, [&](int t) { return partial + t * window.step; });
-    weighted_sum(out, count, window.length - rest, kernel, [&](int t) { return from + rest + t; }, true);
+// to[c] += values of plane c at `place`, place + step, ..., `count` of them.
+MMME_INLINE void add_terms(Floats* to, const float* from, Index pitch, int place, int step, int count) {
+    MMME_UNROLL
+    for (int t = 0; t < count; ++t)
+        for (int c = 0; c < planes; ++c) to[c] += load_at(from + c * pitch, place + t * step);
 }
 
-void solve_row(const float* sums, float bias, Index pitch, int width, float* to_u, float* to_v) {
-    const float* MMME_RESTRICT a = sums;
-    float* MMME_RESTRICT u = to_u;
-    float* MMME_RESTRICT v = to_v;
-    MMME_IVDEP
-    for (int x = 0; x < width; ++x) {
-        const float g11 = a[x], g12 = a[pitch + x], g22 = a[2 * pitch + x], h1 = a[3 * pitch + x],
-                    h2 = a[4 * pitch + x];
-        const float inverse = 1.0f / (g11 * g22 - g12 * g12 + bias);
-        u[x] = (g11 * h2 - g12 * h1) * inverse;
-        v[x] = (g22 * h1 - g12 * h2) * inverse;
+// The window's sums along a row of all five planes, and the flow that solves them. A box sums `step` neighbours
+// (partial), then every step-th of those sums.
+template <int fixed_length, int fixed_step>
+MMME_NOINLINE void solve_row(float* row, const Window& window, const float* kernel, const Level& level,
+                             const BandMemory& sizes, float* partial, float* u, float* v) {
+    const Index pitch = sizes.pitch;
+    const int length = fixed_length ? fixed_length : window.length, step = fixed_step ? fixed_step : window.step;
+    const int radius = length / 2, steps = length / step, rest = steps * step, width = level.width;
+    const bool gaussian = !fixed_length && window.gaussian, first = !fixed_length && window.first;
+    for (int c = 0; c < planes; ++c) {
+        float* plane = row + c * pitch;
+        const Floats before = all(plane[0]), after = all(plane[width - 1]);
+        for (int i = 0; i < radius; i += wide) {
+            store(plane - wide - i, before);
+            store(plane + width + i, after);
+        }
     }
+    if (gaussian) {
+        for (int c = 0; c < planes; ++c)
+            weighted_sum(partial + c * pitch, level.stride, length, kernel,
+                         [&](int t) { return row + c * pitch - radius + t; });
+    } else {
+        for (Index x = 0; x < level.stride + length - step; x += wide) {
+            Floats sum[planes] = {};
+            add_terms(sum, row + x, pitch, -radius, 1, step);
+            for (int c = 0; c < planes; ++c) store(partial + c * pitch + x, sum[c]);
+        }
+    }
+    const Floats bias = all(window.bias), one = all(1.0f);
+    for (Index x = 0; x < level.stride; x += wide) {
+        Floats sum[planes];
+        for (int c = 0; c < planes; ++c) sum[c] = load(partial + c * pitch + x);
+        if (!gaussian) {
+            add_terms(sum, partial + x, pitch, step, step, steps - 1);
+            add_terms(sum, row + x, pitch, rest - radius, 1, length - rest);
+        }
+        if (first)
+            for (int c = 0; c < planes; ++c) sum[c] += all(row[c * pitch]);
+        const Floats g11 = sum[0], g12 = sum[1], g22 = sum[2], h1 = sum[3], h2 = sum[4];
+        const Floats inverse = one / (g11 * g22 - g12 * g12 + bias);
+        store(u + x, (g11 * h2 - g12 * h1) * inverse);
+        store(v + x, (g22 * h1 - g12 * h2) * inverse);
+    }
+    fill(u + width, level.stride - width, 0.0f);
+    fill(v + width, level.stride - width, 0.0f);
 }
 
 void add(float* MMME_RESTRICT to, const float* MMME_RESTRICT from, Index count) {
@@ -724,12 +765,12 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
     const BandMemory sizes = band_memory(level.width, window);
     float* ring = memory; // and one row more, all 0: what is left of a block after its last row
     float* running = ring + (window.length + 1) * sizes.systems;
-    float* columns = running + sizes.systems + window.lead();
-    float* sums = columns + sizes.sums;
-    float* partial = sums + sizes.sums - window.lead();
+    float* sums = running + sizes.systems + window.lead();
+    float* partial = sums - window.lead() + sizes.sums;
     float* weights = partial + sizes.partial;
     float* solved = weights + stride;
     const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.systems; };
+    const auto solve = !window.gaussian && window.length == 15 ? solve_row<15, 3> : solve_row<0, 0>;
     bool weighted = false; // as the rows away from the edge are
     const auto plain = [&](int row) { return row >= border && row < level.height - border; };
     const auto form_row = [&](int y, float* to) {
@@ -740,7 +781,7 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
         const int groups = static_cast<int>(stride / lanes), most = chunk / lanes;
         for (int g = 0; g < groups; g += most) form_systems(row, g * lanes, smaller(groups - g, most));
     };
-    fill(columns - window.lead(), sizes.sums, 0.0f);
+    fill(sums - window.lead(), sizes.sums, 0.0f);
     if (window.first)
         form_row(0, slot(1));
     else
@@ -758,22 +799,21 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
         if (!window.gaussian) {
             if (place == 0) fill(running, sizes.systems, 0.0f);
             if (solves)
-                sum_columns(slot(place + 1), systems, running, stride, sizes.pitch, columns);
+                sum_columns(slot(place + 1), systems, running, stride, sizes.pitch, sums);
             else
                 add(running, systems, sizes.systems);
             if (place == window.length - 1)
                 for (int i = window.length - 2; i > 0; --i) add(slot(i), slot(i + 1), sizes.systems);
         } else if (solves) {
             for (int c = 0; c < planes; ++c)
-                weighted_sum(columns + c * sizes.pitch, stride, window.length, it.kernel,
+                weighted_sum(sums + c * sizes.pitch, stride, window.length, it.kernel,
                              [&](int t) { return slot((place + 1 + t) % window.length) + c * stride; });
         }
         if (!solves) continue;
         const int y = r - window.radius;
         float* u = it.result ? solved : it.to + 2 * stride * y;
         float* v = u + stride;
-        sum_row(columns, window, it.kernel, level.width, sizes, partial, sums);
-        solve_row(sums, window.bias, sizes.pitch, level.width, u, v);
+        solve(sums, window, it.kernel, level, sizes, partial, u, v);
         if (it.result) {
             float* MMME_RESTRICT out = it.result + static_cast<Index>(2) * level.width * y;
             for (int x = 0; x < level.width; ++x) {
@@ -813,21 +853,6 @@ void enlarge(const float* from, const Level& coarse, float* to, const Level& lev
                 interpolate(mixed, at, part, level.width, out);
             }
         }
-    }
-}
-
-// Calls body(sample, weight) for the samples that cell i of m covers when n samples are averaged into m cells.
-template <class Body> MMME_INLINE void covered(int i, int n, int m, Body&& body) {
-    const double step = 1.0 / (static_cast<double>(m) / n), low = i * step, high = low + step;
-    const double cell = step < n - low ? step : n - low;
-    const int last = smaller(static_cast<int>(std::floor(high)), n - 1);
-    const int first = smaller(static_cast<int>(std::ceil(low)), last);
-    if (first - low > 1e-3) body(first - 1, static_cast<float>((first - low) / cell));
-    for (int k = first; k < last; ++k) body(k, static_cast<float>(1.0 / cell));
-    if (high - last > 1e-3) {
-        double rest = high - last < 1.0 ? high - last : 1.0;
-        rest = rest < cell ? rest : cell;
-        body(last, static_cast<float>(rest / cell));
     }
 }
 
