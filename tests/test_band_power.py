@@ -73,9 +73,7 @@ def bands(n: int, low: int, high: int) -> tuple[NDArray[np.int32], NDArray[np.fl
 @example(
     segment=1, segments=1000, channels=3, windows=400, spread=700, dtype=np.float32, taper="hann", detrend=True, seed=1
 )
-@example(
-    segment=300, segments=1, channels=2, windows=9, spread=3, dtype=np.float64, taper="hann", detrend=True, seed=3
-)
+@example(segment=300, segments=1, channels=2, windows=9, spread=3, dtype=np.float64, taper="hann", detrend=True, seed=3)
 @example(
     segment=315, segments=3, channels=3, windows=9, spread=9, dtype=np.float32, taper="hamming", detrend=True, seed=4
 )
@@ -174,7 +172,9 @@ def test_streams_have_the_bits_of_the_whole(backend: str, options: dict[str, Any
 
 def test_windows_share_what_they_can_where_that_costs_less() -> None:
     def route(channels: int, starts: Any, **options: Any) -> tuple[str, int, int]:
-        way, *segments = eeg._Plan.of(1000.0, eeg._chosen(None, **options)).route(np.asarray(starts).astype(np.int64), channels)
+        way, *segments = eeg._Plan.of(1000.0, eeg._chosen(None, **options)).route(
+            np.asarray(starts).astype(np.int64), channels
+        )
         return (way, *segments)
 
     every_100 = 100 * np.arange(50)

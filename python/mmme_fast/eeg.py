@@ -375,6 +375,11 @@ class _Plan:
         """
         if self.double or self.median or self.detrend == "linear":
             return _Route("fft")
+        costs = self.costs(starts, n_channels)
+        return min(costs, key=lambda route: costs[route])
+
+    def costs(self, starts: NDArray[np.int64], n_channels: int) -> dict[_Route, float]:
+        """Return what each way costs for a window and channel."""
         n = len(self.taper)
         costs = {
             _Route("direct"): float(n * len(self.bins)),
@@ -389,7 +394,7 @@ class _Plan:
             for segment, cost in {common: _SEGMENT_COST, 1: _SAMPLE_COST}.items():
                 each = cost["sample"] * hop + cost["segment"] * hop / segment + cost["window"]
                 costs[_Route("overlapping", segment, begin % segment)] = len(self.bins) * each / filled
-        return min(costs, key=lambda route: costs[route])
+        return costs
 
     def run(
         self, data: NDArray[Any], starts: NDArray[np.int64], route: _Route, threads: int, first: int = 0
