@@ -85,6 +85,34 @@ def bench_band_power_beside_mne(
     assert error < 5e-5
 
 
+# Hop in samples, the highest bin: on both sides of where one way becomes cheaper than another.
+PLACES = [(1000, 47), (500, 47), (250, 47), (100, 47), (50, 47), (20, 47), (10, 47), (1000 / 150, 47), (1000, 400)]
+
+
+@pytest.mark.parametrize(("hop", "highest"), PLACES)
+@pytest.mark.parametrize("way", ["direct", "segments", "samples", "fft"])
+def bench_ways_of_band_power(
+    benchmark: Any, recording: NDArray[np.float32], way: str, hop: float, highest: int
+) -> None:
+    """The cost rule against the clock: in each group the time and the cost should rise alike."""
+    plan = eeg._Plan.of(SFREQ, eeg._chosen(None, bands=[(1, highest)]))
+    starts = np.rint(np.arange(int(9000 / hop) + 1) * hop).astype(np.int64)
+    data = recording[:16, :10_000]
+    costs = {
+        route.way if route.way != "overlapping" else "segments" if route.segment > 1 else "samples": (route, cost)
+        for route, cost in plan.costs(starts, len(data)).items()
+    }
+    if way not in costs:
+        pytest.skip("these windows have no segments in common")
+    route, cost = costs[way]
+    benchmark.group = f"ways of band power, hop {hop:g} ms, 1-{highest} Hz"
+    power = benchmark.pedantic(plan.run, (data, starts, route, 1), rounds=7, iterations=3, warmup_rounds=1)
+    benchmark.extra_info["us_per_window_and_channel"] = benchmark.stats.stats.median / len(starts) / 16 * 1e6
+    benchmark.extra_info["cost"] = cost
+    want = plan.run(data, starts, costs["fft"][0], 1)
+    assert float(np.abs(power / want - 1).max()) < 5e-5
+
+
 def bench_band_power_on_two_threads(benchmark: Any, beside: Any, recording: NDArray[np.float32]) -> None:
     benchmark.group = "band power, 64 channels x 60 s, hop 10 ms: two threads beside one"
     two, one = beside(

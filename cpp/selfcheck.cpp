@@ -198,6 +198,7 @@ const Case cases[] = {
     CASE("band_power_f64", 1e-5, band_power<double>(k, 75, false)),
     CASE("overlapping_band_power_f32", 1e-5, overlapping_band_power<float>(k, 1, 37, true)),
     CASE("overlapping_band_power_f64", 1e-5, overlapping_band_power<double>(k, 24, 48, false)),
+    CASE("overlapping_band_power_steps_f32", 1e-5, overlapping_band_power<float>(k, 72, 72, true)),
 };
 #undef CASE
 

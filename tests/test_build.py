@@ -24,7 +24,9 @@ NATIVE = [name for name in mmme_fast.backends() if name != "numba"]
 COMPILER = os.environ.get("CXX", "c++").split()
 
 # Lines that compute on vector types, beside the loops that MMME_IVDEP and MMME_LANES mark.
-EXPLICIT_VECTORS = {"band_power.cpp": ["sums[r][v] += x * load(", "sums[w] += row[w] * sample"]}
+EXPLICIT_VECTORS = {
+    "band_power.cpp": ["sums[r][v] += x * load(", "sums[2 * w] += waves[2 * w] * load(", "sums[2 * w] += shared ? re"]
+}
 
 
 def need(*tools: str) -> list[str]:

@@ -202,40 +202,75 @@ template <class With> void in_groups(int count, const With& with) {
 }
 
 // What lies where in the table and in the scratch memory, in floats. A DFT is (bin, re and im, lane).
+//
+// The samples of a segment lie j * step + m from its centre, with |m| <= step / 2. Where there is more than one step to
+// a segment, bins whose phases agree at all multiples of the step, but for the sign, are a class: they take the same
+// sums over j, and only those over m are their own.
 struct OverlappingLayout {
     int count = 0;                     // of a DFT's bins
     int constants[2], n_constants = 0; // those that a constant changes: bin 0, which is bin n as well
-    int segments, half;                // of a window; of a segment's samples
+    int segments, step, steps, period; // segments of a window, samples of a step, steps of a segment and of a window
+    int half, classes, parts;          // of a step; of bins; sums of each class
     int batch;                         // windows whose DFT is in memory
-    std::ptrdiff_t ones, turns, waves, circle, table_size;
-    std::ptrdiff_t dft, offsets, tile, folded, shares, dfts, running, power, centres, ranges, size;
+    std::ptrdiff_t ones, turns, waves, signs, places, ends, circle, table_size;
+    std::ptrdiff_t dft, offsets, tile, pairs, folded, shares, dfts, running, power, centres, ranges, size;
 
     explicit OverlappingLayout(const OverlappingBandPower& job) {
         count = neighbourhood(job, [&](int place, int bin) {
             if (bin % job.window == 0) constants[n_constants++] = place;
         });
         segments = job.window / job.segment;
-        half = (job.segment + 1) / 2;
+        step = job.segment;
+        // The step that takes least; the sums of classes have short loops and cost about three times as much. Like the
+        // segment it is odd or even, so that m and -m meet.
+        double least = static_cast<double>(count) * step;
+        for (int i = 2 - job.segment % 2; i <= 1024 && i < job.segment; i += 2)
+            if (job.segment % i == 0) {
+                const double sums = (job.window / i / 2 + 1.0) * (job.segment / i / 2 + 1.0);
+                const double all = 2.0 * i * (count + 3 * sums);
+                if (all < least) least = all, step = i;
+            }
+        steps = job.segment / step;
+        period = job.window / step;
+        half = (step + 1) / 2;
+        classes = steps > 1 ? period / 2 + 1 : 1;
+        parts = steps > 1 ? 4 : 2;
         batch = segments < most ? segments : most;
-        const std::ptrdiff_t pairs = 2 * static_cast<std::ptrdiff_t>(count);
+
+        const std::ptrdiff_t both = 2 * static_cast<std::ptrdiff_t>(count);
         const bool shared = job.segment > 1;
         ones = 0;
-        turns = ones + pairs * segments;
-        waves = turns + shared * pairs * segments;
-        circle = waves + shared * pairs * half;
+        turns = ones + both * segments;
+        waves = turns + shared * both * segments;
+        signs = waves + shared * both * half;
+        places = signs + count;
+        ends = places + count;
+        circle = ends + classes;
         table_size = circle + 4 * static_cast<std::ptrdiff_t>(job.window);
 
-        dft = pairs * lanes;
+        dft = both * lanes;
         offsets = 0;
         tile = offsets + (2 * static_cast<std::ptrdiff_t>(segments) + lanes) * lanes;
-        folded = tile + shared * (static_cast<std::ptrdiff_t>(job.segment) + lanes) * lanes;
-        shares = folded + shared * 2 * static_cast<std::ptrdiff_t>(half) * lanes;
+        pairs = tile + shared * (static_cast<std::ptrdiff_t>(job.segment) + lanes) * lanes;
+        folded = pairs + 4 * (steps / 2 + 1) * static_cast<std::ptrdiff_t>(lanes);
+        shares = folded + shared * parts * classes * static_cast<std::ptrdiff_t>(half) * lanes;
         dfts = shares + shared * 2 * segments * dft;
         running = dfts + batch * dft;
         power = running + dft;
         centres = power + static_cast<std::ptrdiff_t>(job.n_bins) * lanes;
         ranges = centres + padded(job.n_bins);
         size = ranges + padded(2 * static_cast<std::ptrdiff_t>(job.n_bands));
+    }
+
+    // The class of a bin, and what the bin is to have the class's phases and not their negatives.
+    struct Phases {
+        int which, bin, sign;
+    };
+    Phases phases(int bin, int window) const {
+        const int own = (bin + window) % window, rest = own % period;
+        if (classes == 1) return {0, own, 1};
+        if (2 * rest <= period) return {rest, own, 1};
+        return {period - rest, window - own, -1};
     }
 };
 
@@ -331,23 +366,80 @@ void gather(const Group<T>& group, std::ptrdiff_t reference, std::ptrdiff_t begi
     }
 }
 
-// DFT of a segment from its folded samples (m, even and odd, lane) and waves (m, bin, cos and sin about its centre),
-// turned by (bin, cos and -sin) to phases that count from the anchor.
-template <int W> void segment_dft(const float* folded, int half, const float* waves, const float* turn, float* dft) {
+// DFT of a segment from its folded samples (m, part, lane) and waves (m, bin, cos and sin about its centre), turned by
+// (bin, cos and -sin) to phases that count from the anchor.
+template <int W, bool stepped>
+void segment_dft(const float* folded, int half, const float* waves, const float* turn, const float* signs,
+                 const std::int32_t* places, float* dft) {
+    constexpr int parts = stepped ? 4 : 2;
     Vec sums[2 * W] = {};
-    for (int m = 0; m < half; ++m, folded += 2 * lanes, waves += 2 * W) {
-        const Vec even = load(folded), odd = load(folded + lanes);
+    for (int m = 0; m < half; ++m, folded += parts * lanes, waves += 2 * W) {
         MMME_UNROLL
         for (int w = 0; w < W; ++w) {
-            sums[2 * w] += waves[2 * w] * even;
-            sums[2 * w + 1] += waves[2 * w + 1] * odd;
+            sums[2 * w] += waves[2 * w] * load(folded);
+            sums[2 * w + 1] += waves[2 * w + 1] * load(folded + lanes);
+            if constexpr (stepped) {
+                sums[2 * w] += waves[2 * w + 1] * load(folded + 2 * lanes);
+                sums[2 * w + 1] += waves[2 * w] * load(folded + 3 * lanes);
+            }
         }
     }
     MMME_UNROLL
     for (int w = 0; w < W; ++w) {
         const float c = turn[2 * w], s = turn[2 * w + 1];
-        store(dft + 2 * w * lanes, c * sums[2 * w] + s * sums[2 * w + 1]);
-        store(dft + (2 * w + 1) * lanes, s * sums[2 * w] - c * sums[2 * w + 1]);
+        float* to = dft + places[w] * 2 * static_cast<std::ptrdiff_t>(lanes);
+        store(to, c * sums[2 * w] + s * sums[2 * w + 1]);
+        store(to + lanes, signs[w] * (s * sums[2 * w] - c * sums[2 * w + 1]));
+    }
+}
+
+// Folds a segment (sample, lane) about its centre, and where it has several steps each class's sums over them.
+void fold_segment(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const float* tile,
+                  float* pairs, float* folded) {
+    const int last = job.segment - 1;
+    // The sum and the difference of the samples that lie `twice` / 2 after and before the centre.
+    const auto sum = [&](int twice) {
+        const Vec r = load(tile + (last + twice) / 2 * lanes), l = load(tile + (last - twice) / 2 * lanes);
+        return twice ? r + l : r;
+    };
+    const auto difference = [&](int twice) {
+        return load(tile + (last + twice) / 2 * lanes) - load(tile + (last - twice) / 2 * lanes);
+    };
+    for (int i = 0; i < at.half; ++i) {
+        const int m = 2 * i + (at.step % 2 == 0);
+        float* to = folded + i * at.parts * lanes;
+        if (at.steps == 1) {
+            store(to, sum(m));
+            store(to + lanes, difference(m));
+            continue;
+        }
+        for (int j = 0; j <= at.steps / 2; ++j) {
+            const int ahead_of = 2 * j * at.step + m, behind = 2 * j * at.step - m;
+            Vec a = {}, b = {}, p = {}, q = {};
+            if (ahead_of <= last) a = sum(ahead_of), p = difference(ahead_of);
+            if (j > 0 && m > 0) b = sum(behind), q = difference(behind);
+            float* pair = pairs + 4 * j * lanes;
+            store(pair, a + b);
+            store(pair + lanes, p - q);
+            store(pair + 2 * lanes, b - a);
+            store(pair + 3 * lanes, p + q);
+        }
+        for (int which = 0; which < at.classes; ++which, to += at.half * at.parts * lanes) {
+            Vec sums[4] = {};
+            for (int j = 0, angle = 0; j <= at.steps / 2; ++j) {
+                const float* wave = table + at.circle + 4 * static_cast<std::ptrdiff_t>(angle) * at.step;
+                const float* pair = pairs + 4 * j * lanes;
+                sums[0] += wave[0] * load(pair);
+                sums[1] += wave[0] * load(pair + lanes);
+                sums[2] += wave[1] * load(pair + 2 * lanes);
+                sums[3] += wave[1] * load(pair + 3 * lanes);
+                angle += angle < at.period - which ? which : which - at.period;
+            }
+            store(to, sums[0]);
+            store(to + lanes, sums[1]);
+            store(to + 2 * lanes, Vec{} - sums[2]); // the circle has -sin
+            store(to + 3 * lanes, Vec{} - sums[3]);
+        }
     }
 }
 
@@ -355,21 +447,21 @@ template <int W> void segment_dft(const float* folded, int half, const float* wa
 // large offset costs no digits.
 template <class T>
 void share(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T>& group,
-           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, float* tile, float* folded,
-           float* dft) {
-    gather(group, begin, begin, begin + job.segment, low, high, tile);
-    const int after = job.segment / 2, before = (job.segment - 1) / 2;
-    for (int m = 0; m < at.half; ++m) {
-        const Vec r = load(tile + (after + m) * lanes), l = load(tile + (before - m) * lanes);
-        const float weight = after == before && m == 0 ? 0.5f : 1.0f; // the middle sample meets itself
-        store(folded + 2 * m * lanes, weight * (r + l));
-        store(folded + (2 * m + 1) * lanes, r - l);
+           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, float* scratch, float* dft) {
+    float* folded = scratch + at.folded;
+    gather(group, begin, begin, begin + job.segment, low, high, scratch + at.tile);
+    fold_segment(job, at, table, scratch + at.tile, scratch + at.pairs, folded);
+    const std::int32_t* places = reinterpret_cast<const std::int32_t*>(table + at.places);
+    const std::int32_t* ends = reinterpret_cast<const std::int32_t*>(table + at.ends);
+    for (int which = 0, begins = 0; which < at.classes; begins = ends[which++]) {
+        in_groups(ends[which] - begins, [&]<int W>(int first) {
+            const std::ptrdiff_t own = begins + first;
+            const auto run = at.steps > 1 ? segment_dft<W, true> : segment_dft<W, false>;
+            run(folded + static_cast<std::ptrdiff_t>(which) * at.half * at.parts * lanes, at.half,
+                table + at.waves + 2 * own * at.half, table + at.turns + 2 * own * at.segments + 2 * W * j,
+                table + at.signs + own, places + own, dft);
+        });
     }
-    in_groups(at.count, [&]<int W>(int first) {
-        const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(first);
-        segment_dft<W>(folded, at.half, table + at.waves + from * at.half,
-                       table + at.turns + from * at.segments + 2 * W * j, dft + from * lanes);
-    });
 }
 
 // Sums over segments, on from number `from` or back from it: of the segments' own DFT, where they have one (shared),
@@ -446,8 +538,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         for (known = known > low ? known : low; known < high; known += job.segment) {
             const int ahead_of = known >= anchor;
             const int j = static_cast<int>(known - anchor + (ahead_of ? 0 : n)) / job.segment;
-            share(job, at, table, own, known, j, low, high, scratch + at.tile, scratch + at.folded,
-                  block(number + ahead_of) + j * at.dft);
+            share(job, at, table, own, known, j, low, high, scratch, block(number + ahead_of) + j * at.dft);
         }
 
     // A constant changes no bin but 0. Less the sample at the anchor, which every window holds, a large offset costs no
@@ -585,8 +676,9 @@ std::size_t overlapping_table(const OverlappingBandPower& job) {
     return static_cast<std::size_t>(OverlappingLayout(job).table_size);
 }
 
-// For each group of bins, and of each of its bins: the DFT of ones over every segment of a window; where segments have
-// a DFT of their own, the turns and waves that segment_dft() takes. Behind them (cos, -sin) of pi i / n, for i < 2 n.
+// The DFT of ones over every segment of a window, for each group of bins and of each of its bins; where segments have a
+// DFT of their own, the turns and waves that segment_dft() takes, for the bins by their classes; and (cos, -sin) of
+// pi i / n, for i < 2 n.
 void overlapping_fill(const OverlappingBandPower& job, float* table) {
     const OverlappingLayout at(job);
     const int n = job.window, segment = job.segment;
@@ -597,30 +689,54 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
         circle[2 * mirrored + 1] = static_cast<float>(std::sin(pi * i / n));
         circle[2 * i + 1] = -circle[2 * mirrored + 1];
     }
-    neighbourhood(job, [&](int place, int bin) {
+    // Rows `width` pairs apart of cosines and sines of an angle that starts at `angle` and grows by `step`, in
+    // pi bin / n.
+    const auto fill = [&](float* to, int rows_of, int width, int bin, int angle, int step, float cosine, float sine) {
+        const auto index = [&](int turns) {
+            return static_cast<int>(static_cast<std::int64_t>(bin) * turns % (2 * n));
+        };
+        const int turn = index(step);
+        for (int row = 0, i = index(angle); row < rows_of; ++row, to += 2 * width) {
+            to[0] = cosine * circle[2 * i];
+            to[1] = sine * circle[2 * i + 1];
+            i += i < 2 * n - turn ? turn : turn - 2 * n;
+        }
+    };
+    neighbourhood(job, [&](int place, int signed_bin) {
         in_groups(at.count, [&]<int W>(int first) {
             if (place < first || place >= first + W) return;
-            const std::int64_t bin_n = (bin + n) % n, circumference = 2 * static_cast<std::int64_t>(n);
-            // Of `rows` rows: cosines and sines of an angle that starts at `angle` and grows by `step`, in pi bin / n.
-            const auto fill = [&](std::ptrdiff_t part, int count, int angle, int step, float cosine, float sine) {
-                float* to = table + part + 2 * (static_cast<std::ptrdiff_t>(first) * count + place - first);
-                const int turn = static_cast<int>(bin_n * step % circumference);
-                int i = static_cast<int>(bin_n * angle % circumference);
-                for (int row = 0; row < count; ++row, to += 2 * W) {
-                    to[0] = cosine * circle[2 * i];
-                    to[1] = sine * circle[2 * i + 1];
-                    i += i < 2 * n - turn ? turn : turn - 2 * n;
-                }
-            };
-            const double x = pi * static_cast<double>(bin_n) / n;
+            const int bin = (signed_bin + n) % n;
+            const double x = pi * bin / n;
             const float one =
-                bin_n ? static_cast<float>(std::sin(x * segment) / std::sin(x)) : static_cast<float>(segment);
-            fill(at.ones, at.segments, segment - 1, 2 * segment, one, one);
-            if (segment == 1) return;
-            fill(at.turns, at.segments, segment - 1, 2 * segment, 1, 1);
-            fill(at.waves, at.half, segment % 2 == 0, 2, 1, -1);
+                bin ? static_cast<float>(std::sin(x * segment) / std::sin(x)) : static_cast<float>(segment);
+            fill(table + at.ones + 2 * (static_cast<std::ptrdiff_t>(first) * at.segments + place - first), at.segments,
+                 W, bin, segment - 1, 2 * segment, one, one);
         });
     });
+    if (segment == 1) return;
+    std::int32_t* places = reinterpret_cast<std::int32_t*>(table + at.places);
+    std::int32_t* ends = reinterpret_cast<std::int32_t*>(table + at.ends);
+    for (int which = 0, end = 0; which < at.classes; ++which) {
+        const int begin = end;
+        neighbourhood(job, [&](int place, int bin) {
+            if (at.phases(bin, n).which == which) places[end++] = place;
+        });
+        ends[which] = end;
+        neighbourhood(job, [&](int place, int bin) {
+            const OverlappingLayout::Phases own = at.phases(bin, n);
+            if (own.which != which) return;
+            in_groups(end - begin, [&]<int W>(int first) {
+                for (int w = 0; w < W; ++w) {
+                    const std::ptrdiff_t group = begin + first;
+                    if (places[group + w] != place) continue;
+                    table[at.signs + group + w] = static_cast<float>(own.sign);
+                    fill(table + at.turns + 2 * (group * at.segments + w), at.segments, W, own.bin, segment - 1,
+                         2 * segment, 1, 1);
+                    fill(table + at.waves + 2 * (group * at.half + w), at.half, W, own.bin, at.step % 2 == 0, 2, 1, -1);
+                }
+            });
+        });
+    }
 }
 
 std::size_t overlapping_scratch(const OverlappingBandPower& job) {

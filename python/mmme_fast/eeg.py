@@ -96,11 +96,10 @@ _INTEGRALS = ("trapezoid", "simpson", "sum")
 # whole vectors, so much for each sample to the next window, for each segment (of samples that all windows take
 # together) and for the window; without segments other amounts for a sample and the window. NumPy's FFT of n samples
 # takes so much for each of n log2(n). benchmarks/bench_eeg.py holds them against the clock.
-_SEGMENT_COST = {"sample": 0.9, "segment": 15.0, "window": 80.0}
-_SAMPLE_COST = {"sample": 3.6, "segment": 0.0, "window": 28.0}
+_SEGMENT_COST = {"sample": 0.6, "segment": 20.0, "window": 100.0}
+_SAMPLE_COST = {"sample": 3.5, "segment": 0.0, "window": 30.0}
 _VECTOR = 16
 _FFT_COST = 12.0
-_LONGEST_SEGMENT = 128  # samples; the kernel's table grows with them
 
 _BATCH = 2**17  # values that the FFT, or the mean over sub-windows, has in memory at a time
 
@@ -376,6 +375,11 @@ class _Plan:
         """
         if self.double or self.median or self.detrend == "linear":
             return _Route("fft")
+        costs = self.costs(starts, n_channels)
+        return min(costs, key=lambda route: costs[route])
+
+    def costs(self, starts: NDArray[np.int64], n_channels: int) -> dict[_Route, float]:
+        """Return what each way costs for a window and channel."""
         n = len(self.taper)
         costs = {
             _Route("direct"): float(n * len(self.bins)),
@@ -384,14 +388,13 @@ class _Plan:
         if self.cosine is not None:
             begin = int(starts.min())
             common = int(np.gcd.reduce([n, *self.offsets, np.gcd.reduce(starts - begin)]))
-            longest = max(i for i in range(1, _LONGEST_SEGMENT + 1) if common % i == 0)
             samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
             hop = max(samples / (len(starts) * len(self.offsets)), common)
             filled = n_channels / (-(-n_channels // _VECTOR) * _VECTOR)
-            for segment, cost in {longest: _SEGMENT_COST, 1: _SAMPLE_COST}.items():
+            for segment, cost in {common: _SEGMENT_COST, 1: _SAMPLE_COST}.items():
                 each = cost["sample"] * hop + cost["segment"] * hop / segment + cost["window"]
                 costs[_Route("overlapping", segment, begin % segment)] = len(self.bins) * each / filled
-        return min(costs, key=lambda route: costs[route])
+        return costs
 
     def run(
         self, data: NDArray[Any], starts: NDArray[np.int64], route: _Route, threads: int, first: int = 0
