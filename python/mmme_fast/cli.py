@@ -99,17 +99,21 @@ def _parser() -> argparse.ArgumentParser:
         "spot", _spot, "spot the expressions in a film and write intervals, signals and a report",
         "  mmme-fast spot film.avi\n  mmme-fast spot film.avi --crop full --out results\n"
         "  mmme-fast spot folder_of_images --fps 150 --crop 800,200,700,700\n"
-        "  mmme-fast spot folder_of_images --eeg session.set --align mmme --baseline 2",
+        "  mmme-fast spot folder_of_images --eeg session.set --peripherals session.acq --align mmme --baseline 2",
     )  # fmt: skip
     _add_film(spot, crop="auto")
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
     spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
     spot.add_argument("--eeg", metavar="RECORDING", help="EEG whose band power is wanted per frame and interval")
     spot.add_argument(
+        "--peripherals", metavar="RECORDING", help="ECG, PPG, RSP, EDA, SKT (.acq, .mat) wanted per frame and interval"
+    )
+    spot.add_argument(
         "--align", type=_align, metavar="mmme|S",
-        help="the recording's time: found from MMME's markers, or its second at the film's start (default: 0)",
+        help="the recording's time: found from MMME's markers, or its second at the film's start (default: 0); or "
+        "eeg=...,peripherals=... where they differ",
     )  # fmt: skip
-    spot.add_argument("--baseline", type=float, metavar="S", help="subtract the band power of S s before each onset")
+    spot.add_argument("--baseline", type=float, metavar="S", help="subtract what is there S s before each onset")
     spot.set_defaults(size=256)
 
     flow = add(
@@ -177,9 +181,14 @@ def _crop(text: str) -> str | tuple[int, ...]:
     return x, y, width, height
 
 
-def _align(text: str) -> str | float:
+def _align(text: str) -> str | float | dict[str, str | float]:
+    def one(part: str) -> str | float:
+        return part if part == "mmme" else float(part)
+
     try:
-        return text if text == "mmme" else float(text)
+        if "=" not in text:
+            return one(text)
+        return {name: one(part) for name, _, part in (each.partition("=") for each in text.split(","))}
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be mmme or seconds, got {text!r}") from None
 
@@ -224,8 +233,8 @@ def _spot(arguments: argparse.Namespace) -> None:
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(
             arguments.film, flow=arguments.flow, crop=arguments.crop, size=arguments.size, fps=arguments.fps,
-            eeg=arguments.eeg, align=arguments.align, baseline=arguments.baseline, out=out,
-            progress=progress, threads=arguments.threads,
+            eeg=arguments.eeg, peripherals=arguments.peripherals, align=arguments.align, baseline=arguments.baseline,
+            out=out, progress=progress, threads=arguments.threads,
         )  # fmt: skip
     _print_intervals(result.intervals)
     print(f"{len(result.blinks)} blinks; {result.meta['frames']} frames in {result.meta['seconds']:.1f} s")
