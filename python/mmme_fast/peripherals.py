@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from mmme_fast._arrays import number, one_of
@@ -203,10 +204,11 @@ def _statistics(channel: Channel, times: Float, lengths: Float) -> Float:
     """Mean, slope per second and range in each window, (3, window)."""
     out = np.full((3, len(times)), np.nan)
     starts = np.rint(times * channel.sfreq).astype(np.int64)
-    stops = starts + np.maximum(np.rint(lengths * channel.sfreq), 1).astype(np.int64)
+    samples = np.maximum(np.rint(lengths * channel.sfreq), 1).astype(np.int64)
     order = np.argsort(starts, kind="stable")
-    order = order[(starts[order] >= 0) & (stops[order] <= channel.n_samples)]
-    starts, stops = starts[order], stops[order]
+    order = order[(starts[order] >= 0) & (starts[order] + samples[order] <= channel.n_samples)]
+    starts, samples = starts[order], samples[order]
+    stops = starts + samples
     kept, first = np.empty(0), 0  # the samples from `first` on
     i = 0
     for piece in channel._pieces():
@@ -214,7 +216,7 @@ def _statistics(channel: Channel, times: Float, lengths: Float) -> Float:
         whole = stops[i:] <= first + len(kept)
         j = i + (len(whole) if whole.all() else int(np.argmin(whole)))
         if i < j:
-            out[:, order[i:j]] = _reduced(kept, starts[i:j] - first, stops[i:j] - first, channel.sfreq)
+            out[:, order[i:j]] = _reduced(kept, starts[i:j] - first, samples[i:j], channel.sfreq)
             i = j
         if i == len(starts):
             break
@@ -223,22 +225,21 @@ def _statistics(channel: Channel, times: Float, lengths: Float) -> Float:
     return out
 
 
-def _reduced(x: Float, starts: NDArray[np.int64], stops: NDArray[np.int64], sfreq: float) -> Float:
-    """Mean, slope per second and range of x[start:stop] for all of them, (3, window)."""
-    pairs = np.stack([starts, stops], axis=1).ravel()
-    x = np.append(x, 0.0)  # for a stop at the end, which reduceat takes for a start
-    t = np.arange(len(x)) / sfreq
-
-    def reduced(ufunc: np.ufunc, values: Float) -> Float:
-        every: Float = ufunc.reduceat(values, pairs)[::2]
-        return every
-
-    n = stops - starts
-    with np.errstate(invalid="ignore", divide="ignore"):  # NaN in the signal, and windows of one sample
-        total = reduced(np.add, x)
-        middle = (starts + stops - 1) / (2 * sfreq)
-        slope = (reduced(np.add, x * t) - middle * total) * sfreq**2 * 12 / (n * (n**2 - 1.0))
-        return np.stack([total / n, slope, reduced(np.maximum, x) - reduced(np.minimum, x)])
+def _reduced(x: Float, starts: NDArray[np.int64], lengths: NDArray[np.int64], sfreq: float) -> Float:
+    """Mean, slope per second and range of the windows of x, (3, window)."""
+    out = np.full((3, len(starts)), np.nan)
+    for n in np.unique(lengths):
+        alike = np.flatnonzero(lengths == n)
+        ramp = np.arange(n) - (n - 1) / 2
+        rows = max(_PIECE // n, 1)
+        for i in range(0, len(alike), rows):
+            which = alike[i : i + rows]
+            windows = sliding_window_view(x, n)[starts[which]]
+            out[0, which] = windows.mean(axis=1)
+            if n > 1:
+                out[1, which] = windows @ ramp * (sfreq / (ramp @ ramp))
+            out[2, which] = np.ptp(windows, axis=1)
+    return out
 
 
 def _rate(channel: Channel, times: Float, lengths: Float) -> Float:
