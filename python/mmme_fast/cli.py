@@ -23,7 +23,8 @@ from mmme_fast import __version__, sys_info
 from mmme_fast.flow import FLOWS
 
 if TYPE_CHECKING:
-    from mmme_fast.eeg import Recording
+    from mmme_fast.clips import ClipBandPower
+    from mmme_fast.eeg import BandPowerStream, Recording
     from mmme_fast.frames import Frames
     from mmme_fast.results import Interval
     from mmme_fast.synth import Event
@@ -137,16 +138,21 @@ def _parser() -> argparse.ArgumentParser:
         "  mmme-fast band-power rest.edf --out power.csv\n"
         "  mmme-fast band-power rest.set --out power.npz --window 2 --hop 0.1 --bands theta=4-8,alpha=8-13\n"
         "  mmme-fast band-power samples.npy --sfreq 1000 --out power.parquet\n"
+        "  mmme-fast band-power night.edf --preset yasa --out power.parquet --plot\n"
         "  mmme-fast band-power subject.set --preset mmme --out features.csv",
     )  # fmt: skip
     power.add_argument("recording", metavar="RECORDING", help="EDF, BDF, .set, .vhdr, .cdt, .dat, .cnt, .fif or .npy")
-    power.add_argument("--out", type=Path, required=True, metavar="PATH", help="ends in .npz, .csv or .parquet")
+    power.add_argument("--out", type=Path, required=True, metavar="PATH", help="ends in .npz, .csv, .parquet or .zarr")
+    power.add_argument(
+        "--plot", action="store_true", help="a page beside it, .html, that shows band power over time and the spectrum"
+    )
     power.add_argument(
         "--preset",
-        choices=("mmme",),
-        help="mmme: filter, and the last 40 s of each clip, as the MMME notebooks have it",
+        choices=("mmme", "yasa", "mne", "matlab"),
+        help="mmme: filter, and the last 40 s of each clip, as the MMME notebooks have it; others: the convention of "
+        "that library",
     )
-    power.add_argument("--window", type=float, metavar="S", help="length of a window (default: 1 s)")
+    power.add_argument("--window", type=float, metavar="S", help="length of a window (default: 1 s, or the preset's)")
     power.add_argument("--hop", type=float, metavar="S", help="from window to window (default: its length)")
     power.add_argument("--bands", type=_bands, metavar="NAME=LOW-HIGH,...", help="in Hz (default: delta ... gamma)")
     power.add_argument("--taper", choices=("hann", "hamming", "boxcar"), help="default: hann")
@@ -394,15 +400,32 @@ def _band_power(arguments: argparse.Namespace) -> None:
         return
     recording = open_recording(arguments.recording, sfreq=arguments.sfreq)
     stream = stream_band_power(
-        recording, bands=arguments.bands, window=1.0 if arguments.window is None else arguments.window,
-        hop=arguments.hop, taper=arguments.taper or "hann", threads=arguments.threads,
+        recording, bands=arguments.bands, window=arguments.window, hop=arguments.hop, taper=arguments.taper,
+        preset=arguments.preset, threads=arguments.threads,
     )  # fmt: skip
-    with _progress(arguments.quiet, " windows") as progress:
-        stream.save(arguments.out, progress=progress)
+    _save_band_power(stream, f"{len(stream)} windows", arguments)
+
+
+def _save_band_power(power: BandPowerStream | ClipBandPower, what: str, arguments: argparse.Namespace) -> None:
+    """Write the table, and the page where it is asked for, and say what they hold."""
+    if arguments.plot:
+        from mmme_fast.report import band_power_page, plotly_parts
+
+        plotly_parts()  # missing, it should say so before the work
+    with _progress(arguments.quiet, f" {what.split()[1]}") as progress:
+        power.save(arguments.out, progress=progress)
+    recording = power.recording
     print(f"{len(recording.ch_names)} channels, {recording.duration:.6g} s at {recording.sfreq:g} Hz")
-    for name, (low, high) in stream.bands.items():
-        print(f"  {name:8} {low:g}-{high:g} Hz, {stream.bins[name]} bins of {stream.resolution:g} Hz")
-    print(f"{len(stream)} windows, {stream.unit}: {arguments.out}")
+    for name, (low, high) in power.bands.items():
+        print(f"  {name:8} {low:g}-{high:g} Hz, {power.bins[name]} bins of {power.resolution:g} Hz")
+    print(f"{what}, {power.unit}: {arguments.out}")
+    if arguments.plot:
+        from mmme_fast._files import written
+
+        page = arguments.out.with_suffix(".html")
+        with written(page) as file:
+            file.write(band_power_page(power).encode())
+        print(f"page: {page}")
 
 
 def _clip_band_power(arguments: argparse.Namespace) -> None:
@@ -414,12 +437,7 @@ def _clip_band_power(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{option} must be left out with --preset mmme, which fixes it")
     recording = open_recording(arguments.recording, sfreq=arguments.sfreq)
     power = clip_band_power(recording, bands=arguments.bands)
-    with _progress(arguments.quiet, " clips") as progress:
-        power.save(arguments.out, progress=progress)
-    print(f"{len(recording.ch_names)} channels, {recording.duration:.6g} s at {recording.sfreq:g} Hz")
-    for name, (low, high) in power.bands.items():
-        print(f"  {name:8} {low:g}-{high:g} Hz, {power.bins[name]} bins of {power.resolution:g} Hz")
-    print(f"{len(power)} clips of {SECONDS} windows, {power.unit}: {arguments.out}")
+    _save_band_power(power, f"{len(power)} clips of {SECONDS} windows", arguments)
 
 
 def _info(arguments: argparse.Namespace) -> None:
