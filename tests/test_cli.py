@@ -238,6 +238,18 @@ def test_band_power(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"17 windows, V^2/Hz: {out}" in printed
 
 
+@pytest.mark.parametrize("preset", ["mne", "matlab", "yasa"])
+def test_band_power_of_a_preset(preset: str, recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "power.npz"
+    window = {"yasa": 8.0}.get(preset)
+    options = ["--sfreq", "250", "--preset", preset, *([] if window is None else ["--window", str(window)])]
+    assert main(["band-power", str(recording), "--out", str(out), *options]) == 0
+    with np.load(out) as saved:
+        expected = mmme_fast.band_power(np.load(recording), 250, window=window, hop=window or 1, preset=preset)
+        np.testing.assert_array_equal(saved["power"], expected)
+    assert json.loads(out.with_suffix(".json").read_text())["parameters"]["preset"] == preset
+
+
 def test_band_power_bad_input(recording: Path, tmp_path: Path, fails: Callable[..., str]) -> None:
     def power(*options: str) -> str:
         return fails("band-power", recording, "--out", tmp_path / "x.npz", *options)

@@ -170,7 +170,9 @@ def test_the_command_writes_the_table(
     if kind == "parquet":
         pytest.importorskip("pyarrow")
     out = tmp_path / f"out.{kind}"
-    assert main(["band-power", str(path), "--preset", "mmme", "--out", str(out)]) == 0
+    plot = ["--plot"] if kind == "npz" else []
+    assert main(["band-power", str(path), "--preset", "mmme", "--out", str(out), *plot]) == 0
+    assert out.with_suffix(".html").exists() == bool(plot)
     said = capsys.readouterr()
     assert "beta     13-30 Hz, 9 bins of 1.95312 Hz" in said.out
     assert f"3 clips of 40 windows, V^2/Hz: {out}" in said.out

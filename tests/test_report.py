@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmme_fast import flow, motion, report, synth
+from mmme_fast import eeg, flow, motion, report, synth
+from mmme_fast.cli import main
 from mmme_fast.frames import open_frames
 from mmme_fast.pipeline import spot
 from mmme_fast.report import envelope, expression_flow, page, wheel
@@ -232,6 +233,53 @@ def test_without_plotly(spotting: Spotting, monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(ImportError, match=r'pip install "mmme_fast\[report\]"'):
         spotting.to_html(tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_band_power_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of three seconds are drawn, the line breaks at the gap, and the spectrum is Welch's beside the gap."""
+    monkeypatch.setattr(report, "MOST_WINDOWS", 40)
+    signal = pytest.importorskip("scipy.signal")
+    sfreq, t = 200.0, np.arange(12000) / 200
+    data = 1e-6 * np.random.default_rng(0).normal(size=(3, 12000))
+    data[1] += 2e-5 * np.sin(2 * np.pi * 10 * t)
+    markers = (eeg.Marker(3.0, 0, "<b>101</b>"), eeg.Marker(30.0, 0, "boundary"))
+    recording = replace(eeg.open_recording(data, sfreq=sfreq), markers=markers)
+    stream = eeg.stream_band_power(recording, window=1.5, hop=1)
+    html = report.band_power_page(stream)
+    read = Page(html)
+    assert "Band power in array" in read.text
+    assert "windows left out" in read.text
+    assert "in each second window" in read.text
+    assert "<b>101" not in html
+    traces, layout = drawn(html)
+    want = 1e12 * np.median(np.concatenate([power for _, power in stream]), axis=1)
+    course = traces["alpha 8-13 Hz", "lines"]
+    x, y = values(course["x"]), values(course["y"])
+    assert np.isnan(x).sum() <= 1
+    np.testing.assert_allclose(x[np.isfinite(x)], stream.times[::2])
+    np.testing.assert_allclose(y[np.isfinite(y)], want[::2, 2], rtol=1e-6)
+    halves = [signal.welch(part, sfreq, nperseg=800, noverlap=400)[1] for part in np.split(data, 2, axis=1)]
+    density = traces["median of channels", "lines"]
+    frequency = values(density["x"])
+    np.testing.assert_allclose(frequency, np.arange(1, 400) / 4)
+    np.testing.assert_allclose(
+        values(density["y"]), 1e12 * np.median(np.mean(halves, axis=0), axis=0)[1:400], rtol=1e-3
+    )
+    every = values(traces["channels", "lines"]["y"]).reshape(3, -1)
+    assert frequency[np.argmax(every[1, :-1])] == 10
+    strips = [shape for shape in layout["shapes"] if shape["xref"] == "x"]
+    assert [(strip["x0"], strip["x1"]) for strip in strips] == [(3, 3), (30, 30), (30, 30.06)]
+    assert sum(shape["xref"] == "x2" for shape in layout["shapes"]) == 5
+
+
+def test_band_power_page_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(2, 3000)))
+    command = ["band-power", str(tmp_path / "a.npy"), "--sfreq", "100", "--out", str(tmp_path / "out.csv"), "--plot"]
+    assert main([*command, "--preset", "yasa"]) == 0
+    assert f"page: {tmp_path / 'out.html'}" in capsys.readouterr().out
+    traces, layout = drawn((tmp_path / "out.html").read_text())
+    assert layout["yaxis"]["title"]["text"] == "1"  # parts of the whole
+    assert ("sigma 12-16 Hz", "lines") in traces
 
 
 def test_envelope() -> None:

@@ -15,6 +15,7 @@ from mmme_fast.alignment import Alignment, align
 from mmme_fast.eeg import Recording, band_power, open_recording, stream_band_power
 from mmme_fast.flow import dis, farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
+from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.pipeline import spot
 from mmme_fast.results import Interval, Spotting
 from mmme_fast.spotting import sliding_window
@@ -24,6 +25,7 @@ __all__ = [
     "Alignment",
     "Frames",
     "Interval",
+    "Peripherals",
     "Recording",
     "Spotting",
     "align",
@@ -34,8 +36,10 @@ __all__ = [
     "get_num_threads",
     "metrics",
     "open_frames",
+    "open_peripherals",
     "open_recording",
     "optical_strain",
+    "peripheral_features",
     "release_workspaces",
     "set_num_threads",
     "sliding_window",

@@ -17,6 +17,7 @@ from mmme_fast._arrays import number, one_of, whole
 if TYPE_CHECKING:
     from mmme_fast.eeg import Recording
     from mmme_fast.frames import Frames
+    from mmme_fast.peripherals import Peripherals
 
 Float = NDArray[np.float64]
 Mark = tuple[float, str]  # time in s, text
@@ -83,7 +84,7 @@ class Alignment:
 
 def align(
     frames: Frames | None = None,
-    recording: Recording | None = None,
+    recording: Recording | Peripherals | None = None,
     *,
     markers: ArrayLike | Sequence[Mark] | None = None,
     preset: str | None = None,
@@ -103,7 +104,7 @@ def align(
     frames : Frames, optional
         The film. Its file names ``Year-Month-Day-Hour-Minute-Second-Millisecond-Code-Marker`` state a clock, and as
         markers the changes of their last field; a film named ``emotion_i_MARKER_subject_date`` begins with its marker.
-    recording : Recording, optional
+    recording : Recording or Peripherals, optional
         Its `markers` are the other side.
     markers : sequence of (float, str), or array_like of float, (marker,), optional
         The film's markers in seconds of the film, instead of those of its file names; times alone match any text.

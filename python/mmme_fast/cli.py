@@ -24,7 +24,8 @@ from mmme_fast import __version__, sys_info
 from mmme_fast.flow import FLOWS
 
 if TYPE_CHECKING:
-    from mmme_fast.eeg import Recording
+    from mmme_fast.clips import ClipBandPower
+    from mmme_fast.eeg import BandPowerStream, Recording
     from mmme_fast.frames import Frames
     from mmme_fast.metrics import Score
     from mmme_fast.results import Interval
@@ -101,17 +102,21 @@ def _parser() -> argparse.ArgumentParser:
         "spot", _spot, "spot the expressions in a film and write intervals, signals and a report",
         "  mmme-fast spot film.avi\n  mmme-fast spot film.avi --crop full --out results\n"
         "  mmme-fast spot folder_of_images --fps 150 --crop 800,200,700,700\n"
-        "  mmme-fast spot folder_of_images --eeg session.set --align mmme --baseline 2",
+        "  mmme-fast spot folder_of_images --eeg session.set --peripherals session.acq --align mmme --baseline 2",
     )  # fmt: skip
     _add_film(spot, crop="auto")
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
     spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
     spot.add_argument("--eeg", metavar="RECORDING", help="EEG whose band power is wanted per frame and interval")
     spot.add_argument(
+        "--peripherals", metavar="RECORDING", help="ECG, PPG, RSP, EDA, SKT (.acq, .mat) wanted per frame and interval"
+    )
+    spot.add_argument(
         "--align", type=_align, metavar="mmme|S",
-        help="the recording's time: found from MMME's markers, or its second at the film's start (default: 0)",
+        help="the recording's time: found from MMME's markers, or its second at the film's start (default: 0); or "
+        "eeg=...,peripherals=... where they differ",
     )  # fmt: skip
-    spot.add_argument("--baseline", type=float, metavar="S", help="subtract the band power of S s before each onset")
+    spot.add_argument("--baseline", type=float, metavar="S", help="subtract what is there S s before each onset")
     spot.set_defaults(size=256)
 
     flow = add(
@@ -135,16 +140,21 @@ def _parser() -> argparse.ArgumentParser:
         "  mmme-fast band-power rest.edf --out power.csv\n"
         "  mmme-fast band-power rest.set --out power.npz --window 2 --hop 0.1 --bands theta=4-8,alpha=8-13\n"
         "  mmme-fast band-power samples.npy --sfreq 1000 --out power.parquet\n"
+        "  mmme-fast band-power night.edf --preset yasa --out power.parquet --plot\n"
         "  mmme-fast band-power subject.set --preset mmme --out features.csv",
     )  # fmt: skip
     power.add_argument("recording", metavar="RECORDING", help="EDF, BDF, .set, .vhdr, .cdt, .dat, .cnt, .fif or .npy")
-    power.add_argument("--out", type=Path, required=True, metavar="PATH", help="ends in .npz, .csv or .parquet")
+    power.add_argument("--out", type=Path, required=True, metavar="PATH", help="ends in .npz, .csv, .parquet or .zarr")
+    power.add_argument(
+        "--plot", action="store_true", help="a page beside it, .html, that shows band power over time and the spectrum"
+    )
     power.add_argument(
         "--preset",
-        choices=("mmme",),
-        help="mmme: filter, and the last 40 s of each clip, as the MMME notebooks have it",
+        choices=("mmme", "yasa", "mne", "matlab"),
+        help="mmme: filter, and the last 40 s of each clip, as the MMME notebooks have it; others: the convention of "
+        "that library",
     )
-    power.add_argument("--window", type=float, metavar="S", help="length of a window (default: 1 s)")
+    power.add_argument("--window", type=float, metavar="S", help="length of a window (default: 1 s, or the preset's)")
     power.add_argument("--hop", type=float, metavar="S", help="from window to window (default: its length)")
     power.add_argument("--bands", type=_bands, metavar="NAME=LOW-HIGH,...", help="in Hz (default: delta ... gamma)")
     power.add_argument("--taper", choices=("hann", "hamming", "boxcar"), help="default: hann")
@@ -211,9 +221,14 @@ def _crop(text: str) -> str | tuple[int, ...]:
     return x, y, width, height
 
 
-def _align(text: str) -> str | float:
+def _align(text: str) -> str | float | dict[str, str | float]:
+    def one(part: str) -> str | float:
+        return part if part == "mmme" else float(part)
+
     try:
-        return text if text == "mmme" else float(text)
+        if "=" not in text:
+            return one(text)
+        return {name: one(part) for name, _, part in (each.partition("=") for each in text.split(","))}
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be mmme or seconds, got {text!r}") from None
 
@@ -267,8 +282,8 @@ def _spot(arguments: argparse.Namespace) -> None:
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(
             arguments.film, flow=arguments.flow, crop=arguments.crop, size=arguments.size, fps=arguments.fps,
-            eeg=arguments.eeg, align=arguments.align, baseline=arguments.baseline, out=out,
-            progress=progress, threads=arguments.threads,
+            eeg=arguments.eeg, peripherals=arguments.peripherals, align=arguments.align, baseline=arguments.baseline,
+            out=out, progress=progress, threads=arguments.threads,
         )  # fmt: skip
     _print_intervals(result.intervals)
     print(f"{len(result.blinks)} blinks; {result.meta['frames']} frames in {result.meta['seconds']:.1f} s")
@@ -428,15 +443,32 @@ def _band_power(arguments: argparse.Namespace) -> None:
         return
     recording = open_recording(arguments.recording, sfreq=arguments.sfreq)
     stream = stream_band_power(
-        recording, bands=arguments.bands, window=1.0 if arguments.window is None else arguments.window,
-        hop=arguments.hop, taper=arguments.taper or "hann", threads=arguments.threads,
+        recording, bands=arguments.bands, window=arguments.window, hop=arguments.hop, taper=arguments.taper,
+        preset=arguments.preset, threads=arguments.threads,
     )  # fmt: skip
-    with _progress(arguments.quiet, " windows") as progress:
-        stream.save(arguments.out, progress=progress)
+    _save_band_power(stream, f"{len(stream)} windows", arguments)
+
+
+def _save_band_power(power: BandPowerStream | ClipBandPower, what: str, arguments: argparse.Namespace) -> None:
+    """Write the table, and the page where it is asked for, and say what they hold."""
+    if arguments.plot:
+        from mmme_fast.report import band_power_page, plotly_parts
+
+        plotly_parts()  # missing, it should say so before the work
+    with _progress(arguments.quiet, f" {what.split()[1]}") as progress:
+        power.save(arguments.out, progress=progress)
+    recording = power.recording
     print(f"{len(recording.ch_names)} channels, {recording.duration:.6g} s at {recording.sfreq:g} Hz")
-    for name, (low, high) in stream.bands.items():
-        print(f"  {name:8} {low:g}-{high:g} Hz, {stream.bins[name]} bins of {stream.resolution:g} Hz")
-    print(f"{len(stream)} windows, {stream.unit}: {arguments.out}")
+    for name, (low, high) in power.bands.items():
+        print(f"  {name:8} {low:g}-{high:g} Hz, {power.bins[name]} bins of {power.resolution:g} Hz")
+    print(f"{what}, {power.unit}: {arguments.out}")
+    if arguments.plot:
+        from mmme_fast._files import written
+
+        page = arguments.out.with_suffix(".html")
+        with written(page) as file:
+            file.write(band_power_page(power).encode())
+        print(f"page: {page}")
 
 
 def _clip_band_power(arguments: argparse.Namespace) -> None:
@@ -448,12 +480,7 @@ def _clip_band_power(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{option} must be left out with --preset mmme, which fixes it")
     recording = open_recording(arguments.recording, sfreq=arguments.sfreq)
     power = clip_band_power(recording, bands=arguments.bands)
-    with _progress(arguments.quiet, " clips") as progress:
-        power.save(arguments.out, progress=progress)
-    print(f"{len(recording.ch_names)} channels, {recording.duration:.6g} s at {recording.sfreq:g} Hz")
-    for name, (low, high) in power.bands.items():
-        print(f"  {name:8} {low:g}-{high:g} Hz, {power.bins[name]} bins of {power.resolution:g} Hz")
-    print(f"{len(power)} clips of {SECONDS} windows, {power.unit}: {arguments.out}")
+    _save_band_power(power, f"{len(power)} clips of {SECONDS} windows", arguments)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mmme_fast.alignment import align as align_clocks
 from mmme_fast.eeg import Recording, open_recording, stream_band_power
 from mmme_fast.flow import FLOWS
 from mmme_fast.frames import Frames, open_frames
+from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.results import Interval, Spotting, identity, output_folder, save
 from mmme_fast.spotting import Found, Matched, matched
 from mmme_fast.tracking import Lattice, face_signals, group_size, reduced, reduced_size
@@ -34,7 +35,7 @@ logger = logging.getLogger("mmme_fast")
 Progress = Callable[[int, int | None], None]
 
 CHUNK = 128  # frames decoded at a time
-EEG_WINDOW = 1.0  # s, centred on each frame
+EEG_WINDOW = PERIPHERAL_WINDOW = 1.0  # s, centred on each frame
 
 
 def spot(
@@ -47,6 +48,7 @@ def spot(
     size: int = 256,
     fps: float | None = None,
     eeg: Any = None,
+    peripherals: Any = None,
     align: Any = None,
     baseline: float | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -78,16 +80,20 @@ def spot(
     eeg : path or Recording, optional
         What `open_recording` opens: band power (the bands and defaults of `band_power`) of the second around each
         frame, and its mean over each interval.
-    align : None, float, "mmme" or Alignment, default None
-        How the recording's time follows from the film's: None takes them as equal, a number is the second of the
+    peripherals : path or Peripherals, optional
+        What `open_peripherals` opens: mean, slope, range and rate of pulse, breath, skin conductance and temperature in
+        the second around each frame, and in each interval (`peripheral_features`).
+    align : None, float, "mmme" or Alignment, or a mapping of "eeg" and "peripherals" to such, default None
+        How a recording's time follows from the film's: None takes them as equal, a number is the second of the
         recording at the film's second 0, "mmme" finds it from the markers of both, an Alignment comes from
-        `mmme_fast.align`.
+        `mmme_fast.align`. What is no mapping holds for both recordings.
     baseline : float, optional
-        Seconds before each onset whose mean band power is subtracted from the interval's. Default: none is.
+        Seconds before each onset whose mean band power, and peripheral means and rates, are subtracted from the
+        interval's. Default: none are.
     out : path, optional
         Folder for intervals.csv, blinks.csv, signals.npz, meta.json and, with the extra "report", report.html; with
-        `eeg`, band_power.npy and features.csv (`Spotting.features`) too. Each is written to a temporary file and
-        renamed.
+        `eeg` also band_power.npy, with `peripherals` peripherals.npz, with either features.csv (`Spotting.features`).
+        Each is written to a temporary file and renamed.
     progress : bool or callable, optional
         True shows a bar (tqdm, extra "report"); a callable gets (frames done, frames in all or None).
     threads : int, optional
@@ -114,15 +120,21 @@ def spot(
     if progress is True:
         import tqdm  # noqa: F401  (missing, it should say so before the work)
     for name, value in (("align", align), ("baseline", baseline)):
-        if eeg is None and value is not None:
-            raise ValueError(f"{name} must be None without eeg, got {value!r}")
+        if eeg is None and peripherals is None and value is not None:
+            raise ValueError(f"{name} must be None without eeg or peripherals, got {value!r}")
     if baseline is not None:
         baseline = number(baseline, "baseline", low=0, open_low=True)
     recording = eeg if eeg is None or isinstance(eeg, Recording) else open_recording(eeg)
+    if peripherals is not None and not isinstance(peripherals, Peripherals):
+        peripherals = open_peripherals(peripherals)
     frames = source if isinstance(source, Frames) else open_frames(source, crop=crop, size=size, fps=fps)
     if frames.fps is None:
         raise ValueError(f"fps must be given: {frames.source} has no times of its own")
-    aligned = _alignment(align, frames, recording)
+    aligned = {
+        name: _alignment(align, name, frames, opened)
+        for name, opened in (("eeg", recording), ("peripherals", peripherals))
+        if opened is not None
+    }
     folder = None if out is None else output_folder(Path(out))
 
     begun = time.perf_counter()
@@ -172,11 +184,13 @@ def spot(
             "warnings": [*frames.warnings, *run.warnings],
         },
     )  # fmt: skip
-    if recording is not None:
-        try:
-            _add_band_power(result, recording, aligned, baseline, folder, threads)
-        except (ValueError, OSError) as error:  # the film's part is not to be lost
-            run.failure = run.failure or error
+    try:
+        if recording is not None:
+            _add_band_power(result, recording, aligned["eeg"], baseline, folder, threads)
+        if peripherals is not None:
+            _add_peripherals(result, peripherals, aligned["peripherals"], baseline)
+    except (ValueError, OSError) as error:  # the film's part is not to be lost
+        run.failure = run.failure or error
     where = "" if folder is None else f"; what was done is in {save(result, folder)}"
     if run.failure is not None:
         raise type(run.failure)(f"{run.failure}{where}") from run.failure
@@ -196,15 +210,19 @@ def _interval(one: Found, group: int, times: NDArray[np.float64], lattice: Latti
     )  # fmt: skip
 
 
-def _alignment(align: Any, frames: Frames, recording: Recording | None) -> Alignment:
-    """What the argument `align` stands for."""
+def _alignment(align: Any, name: str, frames: Frames, recording: Recording | Peripherals) -> Alignment:
+    """What the argument `align` stands for, for the recording that is the argument `name`."""
+    if isinstance(align, Mapping):
+        for key in align:
+            one_of(key, "align", ("eeg", "peripherals"))
+        align = align.get(name)
     if align is None:
         return Alignment()
     if isinstance(align, Alignment):
         return align
     if isinstance(align, str):
         found = align_clocks(frames, recording, preset=one_of(align, "align", ("mmme",)))
-        logger.info("%s and %s: %s", frames.source, recording.source if recording else None, found)
+        logger.info("%s and %s: %s", frames.source, recording.source, found)
         return found
     return Alignment(number(align, "align", low=-np.inf))
 
@@ -271,14 +289,47 @@ def _add_band_power(
         "resolution": stream.resolution,
         "baseline": baseline,
         "frames_without": len(times) - len(known),
-        "alignment": {
-            "offset": aligned.offset,
-            "skew_ppm": aligned.skew,
-            "pairs": [list(pair) for pair in aligned.pairs],
-            "residuals": aligned.residuals.tolist(),
-            "lost_film": [list(mark) for mark in aligned.lost_film],
-            "lost_eeg": [list(mark) for mark in aligned.lost_eeg],
-        },
+        "alignment": _described(aligned),
+    }
+
+
+def _add_peripherals(result: Spotting, peripherals: Peripherals, aligned: Alignment, baseline: float | None) -> None:
+    """Features of the PERIPHERAL_WINDOW around each frame, and of each interval."""
+    times = result.signals["timestamp"]
+    onsets = np.array([one.onset_s for one in result.intervals])
+    ends = np.array([one.offset_s for one in result.intervals]) + 1 / result.fps
+    before = onsets if baseline is None else onsets - baseline
+    # All in one go, as beats are sought once: the frames, the intervals, and the time before each.
+    begin = np.concatenate([aligned.film_to_eeg(each) for each in (times, onsets, before)])
+    begin[: len(times)] -= PERIPHERAL_WINDOW / 2
+    length = np.concatenate([
+        np.full(len(times), PERIPHERAL_WINDOW), aligned.film_to_eeg(ends) - aligned.film_to_eeg(onsets),
+        np.full(len(onsets), baseline or PERIPHERAL_WINDOW),
+    ])  # fmt: skip
+    for name, values in peripheral_features(peripherals, begin, window=length).items():
+        frames, intervals, level = np.split(values, [len(times), len(times) + len(onsets)])
+        result.peripherals[name] = frames.astype(np.float32)
+        level_like = name.endswith((" mean", " rate"))
+        result.interval_peripherals[name] = intervals - level if baseline is not None and level_like else intervals
+    result.meta["peripherals"] = {
+        "source": peripherals.source,
+        "channels": [
+            {"name": one.name, "kind": one.kind, "unit": one.unit, "sfreq": one.sfreq} for one in peripherals.channels
+        ],
+        "window": PERIPHERAL_WINDOW,
+        "baseline": baseline,
+        "alignment": _described(aligned),
+    }
+
+
+def _described(aligned: Alignment) -> dict[str, Any]:
+    return {
+        "offset": aligned.offset,
+        "skew_ppm": aligned.skew,
+        "pairs": [list(pair) for pair in aligned.pairs],
+        "residuals": aligned.residuals.tolist(),
+        "lost_film": [list(mark) for mark in aligned.lost_film],
+        "lost_eeg": [list(mark) for mark in aligned.lost_eeg],
     }
 
 

@@ -1,4 +1,4 @@
-"""The report: what `spot` found in a film, as one HTML page that needs nothing else."""
+"""Pages of HTML that need nothing else: what `spot` found in a film, and the band power of a recording."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from html import escape
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmme_fast import flow, motion
+from mmme_fast.clips import ClipBandPower
+from mmme_fast.eeg import BandPowerStream, Recording, stream_band_power
 from mmme_fast.spotting import block_means
 from mmme_fast.strain import optical_strain
 
@@ -66,24 +69,8 @@ def page(spotting: Spotting) -> str:
     pictured = f"<p>The {len(numbers)} strongest of {len(spotting.intervals)} intervals.</p>" if left_out else ""
     warned = "".join(f"<li>{escape(note)}</li>" for note in notes)
     blinks = _table(spotting.blinks, spotting.fps, {})
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{escape(name)}: facial expressions</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>Facial expressions in {escape(name)}</h1>
-<p class="path">{escape(source)}</p>
-{_summary(spotting)}
-{f'<section class="warnings" aria-label="Warnings"><ul>{warned}</ul></section>' if warned else ""}
-</header>
-<main>
-<section aria-labelledby="scores">
+    warnings = f'<section class="warnings" aria-label="Warnings"><ul>{warned}</ul></section>' if warned else ""
+    main = f"""<section aria-labelledby="scores">
 <h2 id="scores">Score over time</h2>
 <p>Above 1, the threshold, something moves that is not the head. Drag to zoom, double-click to see all.
 {f"Each point of the curves is the largest value of {step} frames." if step > 1 else ""}</p>
@@ -99,11 +86,41 @@ def page(spotting: Spotting) -> str:
 {"".join(figures.values())}
 </section>
 <details><summary>Blinks ({len(spotting.blinks)})</summary>{blinks}</details>
-<details><summary>Parameters and versions</summary><pre>{escape(json.dumps(meta, indent=2))}</pre></details>
+{_details(meta)}"""
+    return _document("Facial expressions", name, source, _summary(spotting) + warnings, main)
+
+
+def _document(title: str, name: str, source: str, header: str, main: str) -> str:
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{escape(name)}: {title[0].lower()}{title[1:]}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+<h1>{title} in {escape(name)}</h1>
+<p class="path">{escape(source)}</p>
+{header}
+</header>
+<main>
+{main}
 </main>
 </body>
 </html>
 """
+
+
+def _details(meta: dict[str, Any]) -> str:
+    text = escape(json.dumps(meta, indent=2))
+    return f"<details><summary>Parameters and versions</summary><pre>{text}</pre></details>"
+
+
+def _facts(facts: dict[str, str]) -> str:
+    return f"<dl>{''.join(f'<div><dt>{key}</dt><dd>{escape(value)}</dd></div>' for key, value in facts.items())}</dl>"
 
 
 def _summary(spotting: Spotting) -> str:
@@ -120,7 +137,7 @@ def _summary(spotting: Spotting) -> str:
     }
     if "seconds" in meta:
         facts["taken"] = f"{_clock(meta['seconds'])}, {meta['frames_per_second']:g} frames/s"
-    return f"<dl>{''.join(f'<div><dt>{key}</dt><dd>{escape(value)}</dd></div>' for key, value in facts.items())}</dl>"
+    return _facts(facts)
 
 
 def _clock(seconds: float) -> str:
@@ -157,16 +174,11 @@ def _table(intervals: list[Interval], fps: float, figures: dict[int, str]) -> st
 
 def _chart(spotting: Spotting) -> str:
     """The curves with the intervals behind them, and plotly.js itself."""
-    try:
-        from plotly.graph_objects import Figure, Scatter
-        from plotly.subplots import make_subplots
-    except ImportError as error:
-        raise ImportError('the report needs plotly: pip install "mmme_fast[report]"') from error
-
+    Scatter, make_subplots = plotly_parts()
     signals, times = spotting.signals, spotting.signals["timestamp"]
     head = np.hypot(signals["head_x"], signals["head_y"])
     rows = (("score", signals["score"]), ("head motion, px", head), ("strain", signals["strain"]))
-    figure: Figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.6, 0.2, 0.2])
+    figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.6, 0.2, 0.2])
     top = 1.05 * max(1.5, float(signals["score"].max(initial=0)))
     for kind, colour in COLOURS.items():
         found = [one for one in (*spotting.intervals, *spotting.blinks) if one.type == kind]
@@ -195,13 +207,29 @@ def _chart(spotting: Spotting) -> str:
         )  # fmt: skip
         figure.update_yaxes(title_text=name, row=row, col=1)
     figure.add_hline(y=1, line={"dash": "dash", "width": 1, "color": "#888"}, row=1, col=1)
-    grid = "rgba(128, 128, 128, 0.25)"
-    figure.update_xaxes(gridcolor=grid, zeroline=False)
-    figure.update_yaxes(gridcolor=grid, zeroline=False, rangemode="tozero", title_font_size=12)
+    figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(range=[0, top], row=1, col=1)
     figure.update_xaxes(title_text="s", row=3, col=1)
+    return _drawn(figure, 480)
+
+
+def plotly_parts() -> tuple[Any, Any]:
+    """What the charts are made of."""
+    try:
+        from plotly.graph_objects import Scatter
+        from plotly.subplots import make_subplots
+    except ImportError as error:
+        raise ImportError('the report needs plotly: pip install "mmme_fast[report]"') from error
+    return Scatter, make_subplots
+
+
+def _drawn(figure: Any, height: int) -> str:
+    """A chart in the page's style, and plotly.js itself."""
+    grid = "rgba(128, 128, 128, 0.25)"
+    figure.update_xaxes(gridcolor=grid, zeroline=False)
+    figure.update_yaxes(gridcolor=grid, zeroline=False, title_font_size=12)
     figure.update_layout(
-        height=480, margin={"l": 50, "r": 10, "t": 30, "b": 40}, template="none", paper_bgcolor="rgba(0, 0, 0, 0)",
+        height=height, margin={"l": 50, "r": 10, "t": 30, "b": 40}, template="none", paper_bgcolor="rgba(0, 0, 0, 0)",
         plot_bgcolor="rgba(0, 0, 0, 0)", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}, dragmode="zoom",
         modebar={"bgcolor": "rgba(0, 0, 0, 0)", "color": "#888", "activecolor": "#12a085"},
     )  # fmt: skip
@@ -354,6 +382,159 @@ def _png(pixels: Pixels) -> str:
     encoder.pix_fmt, encoder.time_base, encoder.options = format_, Fraction(1), {"pred": "mixed"}
     packets = [*encoder.encode(av.VideoFrame.from_ndarray(pixels, format=format_)), *encoder.encode()]
     return f"data:image/png;base64,{base64.b64encode(b''.join(bytes(p) for p in packets)).decode()}"
+
+
+# Colours of the bands, in their order; from Wong's palette, told apart by colour-blind readers.
+BAND_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c8c00", "#7f7f7f")
+MOST_WINDOWS = 2000  # drawn of band power; of more, every second, third ... is
+SEGMENT = 4.0  # s, of the spectrum
+MOST_SEGMENTS = 600
+MOST_HZ = 100.0
+MARKERS = 500  # drawn
+
+
+def band_power_page(power: BandPowerStream | ClipBandPower) -> str:
+    """Return a page with a recording's band power over time and its power spectral density, as HTML.
+
+    Parameters
+    ----------
+    power : BandPowerStream or ClipBandPower
+        From `mmme_fast.stream_band_power` or `clips.clip_band_power`. The recording is read twice for it, in constant
+        memory.
+
+    Raises
+    ------
+    ImportError
+        Without plotly, ``pip install "mmme_fast[report]"``.
+    """
+    Scatter, make_subplots = plotly_parts()
+    recording = power.recording
+    times, median, step = _course(power)
+    frequency, density = _spectrum(recording)
+    micro = power.unit.startswith("V^2")
+    unit, scale = (power.unit.replace("V^2", "\N{MICRO SIGN}V\N{SUPERSCRIPT TWO}"), 1e12) if micro else (power.unit, 1)
+    figure = make_subplots(rows=2, vertical_spacing=0.13, row_heights=[0.5, 0.5])
+    colours = {name: BAND_COLOURS[i % len(BAND_COLOURS)] for i, name in enumerate(power.bands)}
+    shapes: list[dict[str, Any]] = []
+    # A line is not drawn over what was left out.
+    breaks = np.flatnonzero(np.diff(times) > 1.5 * np.median(np.diff(times))) + 1 if len(times) > 2 else []
+    for (name, edges), values in zip(power.bands.items(), median.T, strict=True):
+        label = name if name[0].isdigit() else f"{name} {edges[0]:g}-{edges[1]:g} Hz"
+        figure.add_trace(
+            Scatter(x=np.insert(times, breaks, np.nan), y=np.insert(values * scale, breaks, np.nan), name=label,
+                    mode="lines", line={"width": 1.2, "color": colours[name]},
+                    hovertemplate=f"%{{x:.3f}} s: %{{y:.3g}}<extra>{name}</extra>"),
+            row=1, col=1,
+        )  # fmt: skip
+        shapes.append(_shade(*edges, colours[name], 0.12, 2))
+    shapes += [_shade(m.onset, m.onset, "#888", 0.5, 1, width=1, dash="dot") for m in recording.markers[:MARKERS]]
+    shapes += [
+        _shade(begin, max(end, begin + recording.duration / 1000), "#888", 0.4, 1) for begin, end in recording.gaps
+    ]
+    figure.update_layout(shapes=shapes)  # all at once, as plotly takes seconds to add a hundred
+    lines = np.column_stack([density * 1e12, np.full(len(density), np.nan)])
+    figure.add_trace(
+        Scatter(x=np.tile(np.append(frequency, np.nan), len(density)), y=lines.ravel(), name="channels", mode="lines",
+                line={"width": 0.6, "color": "rgba(128, 128, 128, 0.5)"}, hoverinfo="skip", showlegend=False),
+        row=2, col=1,
+    )  # fmt: skip
+    figure.add_trace(
+        Scatter(x=frequency, y=np.median(density, axis=0) * 1e12, name="median of channels", mode="lines",
+                line={"width": 2, "color": "#12a085"}, showlegend=False,
+                hovertemplate="%{x:g} Hz: %{y:.3g}<extra></extra>"),
+        row=2, col=1,
+    )  # fmt: skip
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    if not micro:
+        figure.update_yaxes(type="linear", dtick=None, row=1, col=1)
+    figure.update_yaxes(title_text=unit, row=1, col=1)
+    figure.update_yaxes(title_text="\N{MICRO SIGN}V\N{SUPERSCRIPT TWO}/Hz", row=2, col=1)
+    figure.update_xaxes(title_text="s", range=[0, recording.duration], row=1, col=1)
+    figure.update_xaxes(title_text="Hz", range=[0, float(frequency[-1])], row=2, col=1)
+
+    left_out = power.left_out if isinstance(power, BandPowerStream) else 0
+    facts = {
+        "channels": str(len(recording.ch_names)),
+        "length": _clock(recording.duration),
+        "samples per second": f"{recording.sfreq:g}",
+        "windows": f"{len(times) * step:,}" if step == 1 else f"{len(power):,}",
+        "resolution": f"{power.resolution:.4g} Hz",
+        "markers": str(len(recording.markers)),
+    } | ({"windows left out": str(left_out)} if left_out else {})
+    marked = f"Dotted: the {'first ' * (len(recording.markers) > MARKERS)}markers." if recording.markers else ""
+    main = f"""<section aria-labelledby="power">
+<h2 id="power">Band power over time, and spectrum</h2>
+<p>Above, the median over channels in each {"window" if step == 1 else f"{_ordinal(step)} window"}. {marked}
+{"Grey: gaps of the recording." if recording.gaps else ""} Below, the power spectral density (Welch, Hann windows of
+{1 / (frequency[1] - frequency[0]):g} s) of each channel and, thick, their median; the bands are shaded. Drag to zoom,
+double-click to see all.</p>
+<div role="img" aria-label="Band power over time and power spectral density">{_drawn(figure, 720)}</div>
+</section>
+<section aria-labelledby="bands">
+<h2 id="bands">Bands</h2>
+{_band_table(power, median * scale, unit)}
+</section>
+{_details(power._meta(len(power)))}"""
+    return _document("Band power", Path(recording.source).name or "recording", recording.source, _facts(facts), main)
+
+
+def _course(power: BandPowerStream | ClipBandPower) -> tuple[Signal, Signal, int]:
+    """Times (window,), the median over channels (window, band), and how many windows each stands for."""
+    if isinstance(power, ClipBandPower):
+        parts = sorted(((times, values) for _, times, values in power), key=lambda part: float(part[0][0]))
+        step = 1
+    else:
+        step = -(-len(power) // MOST_WINDOWS)
+        parts = list(replace(power, kept=power.kept[::step], _starts=power._starts[::step]))
+    course = np.concatenate([np.nanmedian(values, axis=1) for _, values in parts])
+    return np.concatenate([times for times, _ in parts]), course, step
+
+
+def _shade(left: float, right: float, colour: str, opacity: float, row: int, **line: Any) -> dict[str, Any]:
+    """A strip of a chart's row from its bottom to its top."""
+    axis = "" if row == 1 else str(row)
+    return {
+        "type": "rect", "xref": f"x{axis}", "yref": f"y{axis} domain", "x0": left, "x1": right, "y0": 0, "y1": 1,
+        "fillcolor": colour, "opacity": opacity, "layer": "below", "line": {"width": 0, "color": colour, **line},
+    }  # fmt: skip
+
+
+def _spectrum(recording: Recording) -> tuple[Signal, Signal]:
+    """Frequencies (bin,) in Hz and power spectral density (channel, bin) in V^2/Hz."""
+    sfreq, n = recording.sfreq, recording.n_samples
+    # Between the gaps, where a boundary may lie half a sample before the first one that follows it.
+    edges = [int(np.ceil(seconds * sfreq - 1e-3)) for gap in recording.gaps for seconds in gap]
+    stretches = np.clip([0, *edges, n], 0, n).reshape(-1, 2)
+    window = min(round(SEGMENT * sfreq), int(np.diff(stretches).max()))
+    hop = max(window // 2, n // MOST_SEGMENTS, 1)
+    starts = np.concatenate([np.arange(begin, end - window + 1, hop) for begin, end in stretches])
+    resolution = sfreq / window
+    bins = np.arange(1, int(min(sfreq / 2, MOST_HZ) / resolution))
+    stream = stream_band_power(
+        recording, window=window / sfreq, at=starts / sfreq,
+        bands={str(i): ((i - 0.25) * resolution, (i + 0.25) * resolution) for i in bins},
+    )  # fmt: skip
+    total: Signal = np.zeros((len(recording.ch_names), len(bins)))
+    for _, power in stream:
+        total += power.sum(axis=0, dtype=np.float64)
+    return bins * resolution, total / len(stream)
+
+
+def _band_table(power: BandPowerStream | ClipBandPower, median: Signal, unit: str) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        f"{''.join(f'<td>{cell}</td>' for cell in (f'{low:g}-{high:g}', power.bins[name], f'{middle:.4g}'))}</tr>"
+        for (name, (low, high)), middle in zip(power.bands.items(), np.nanmedian(median, axis=0), strict=True)
+    )
+    head = "".join(
+        f'<th scope="col">{name}<small>{of}</small></th>'
+        for name, of in (("", ""), ("Edges", "Hz"), ("Bins", ""), ("Median", unit))
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _ordinal(n: int) -> str:
+    return {2: "second", 3: "third"}.get(n, f"{n}th")
 
 
 # The chart follows the page's colours, which follow the reader's choice of light or dark.

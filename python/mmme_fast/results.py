@@ -70,6 +70,11 @@ class Spotting:
     interval_power : ndarray of float32, (interval, channel, band), or None
         Its mean over those frames of each interval that have one, less that of the seconds before the onset where
         `spot` was given a `baseline`.
+    peripherals : dict of str to ndarray of float32, (frame,)
+        The columns of `peripheral_features` in the second around each frame, "ECG mean" and so on; NaN where it leaves
+        the recording. `meta["peripherals"]` names kinds and units.
+    interval_peripherals : dict of str to ndarray of float64, (interval,)
+        The same columns of each interval itself, means and rates less those of the `baseline`.
     """
 
     intervals: list[Interval]
@@ -80,6 +85,8 @@ class Spotting:
     source: Any = field(default=None, repr=False)
     band_power: NDArray[np.float32] | None = field(default=None, repr=False)
     interval_power: NDArray[np.float32] | None = field(default=None, repr=False)
+    peripherals: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    interval_peripherals: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -90,8 +97,8 @@ class Spotting:
         """Return the table of what is known of each interval, column by column.
 
         The fields of `Interval`, the mean and the largest value of each film signal over the interval's frames
-        ("strain mean", "strain max"), and with EEG `interval_power` per channel and band ("Fp1 alpha"), in the unit
-        that ``meta["eeg"]`` names.
+        ("strain mean", "strain max"); with EEG `interval_power` per channel and band ("Fp1 alpha"), in the unit that
+        ``meta["eeg"]`` names; and with peripheral signals `interval_peripherals`.
         """
         table = {field.name: [getattr(one, field.name) for one in self.intervals] for field in fields(Interval)}
         for name, signal in self.signals.items():
@@ -103,7 +110,7 @@ class Spotting:
             for i, channel in enumerate(self.meta["eeg"]["channels"]):
                 for j, band in enumerate(self.meta["eeg"]["bands"]):
                     table[f"{channel} {band}"] = self.interval_power[:, i, j].tolist()
-        return table
+        return table | {name: values.tolist() for name, values in self.interval_peripherals.items()}
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write the intervals to a CSV file and return its path.
@@ -154,7 +161,10 @@ def save(result: Spotting, folder: Path) -> Path:
     _write_intervals(folder / "blinks.csv", result.blinks)
     with written(folder / "signals.npz") as file:
         np.savez_compressed(file, **result.signals)  # type: ignore[arg-type]
-    if result.interval_power is not None:
+    if result.peripherals:
+        with written(folder / "peripherals.npz") as file:
+            np.savez_compressed(file, **result.peripherals)  # type: ignore[arg-type]
+    if result.interval_power is not None or result.interval_peripherals:
         _write_table(folder / "features.csv", result.features())
     _write_meta(folder, result)  # where it is, the numbers are whole
     try:
