@@ -71,43 +71,43 @@ def find_clips(recording: Recording) -> tuple[Clip, ...]:
 # Filters. A pass band is a sum of low passes of odd lengths, each with its sign.
 
 
-def _lowpass(n: int, cutoff: float, at: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Windowed-sinc low pass of n taps (Hamming; cutoff in cycles per sample), or its formula at places from centre."""
-    half = (n - 1) / 2
+class _Lowpass(NamedTuple):
+    """A windowed sinc (Hamming)."""
 
-    def taps(m: NDArray[np.float64]) -> NDArray[np.float64]:
-        value: NDArray[np.float64] = np.sinc(2 * cutoff * m) * (0.54 + 0.46 * np.cos(np.pi * m / half))
-        return value
-
-    own = taps((np.arange(n) - half).astype(np.float64))
-    scaled: NDArray[np.float64] = (own if at is None else taps(at)) / own.sum()
-    return scaled
-
-
-class _Part(NamedTuple):
-    n: int
+    n: int  # taps
     cutoff: float  # cycles per sample
 
+    def taps(self, at: NDArray[Any] | None = None) -> NDArray[np.float64]:
+        """Return the taps; or what their formula gives at places counted from the middle."""
+        half = self.n // 2
 
-def _parts(sfreq: float, low: float | None, high: float | None) -> tuple[_Part | None, _Part | None, int]:
+        def value(m: NDArray[Any]) -> NDArray[np.float64]:
+            taps: NDArray[np.float64] = np.sinc(2 * self.cutoff * m) * (0.54 + 0.46 * np.cos(np.pi / half * m))
+            return taps
+
+        own = value(np.arange(-half, half + 1))
+        taps: NDArray[np.float64] = (own if at is None else value(at)) / own.sum()
+        return taps
+
+
+def _lowpasses(sfreq: float, low: float | None, high: float | None) -> tuple[_Lowpass | None, _Lowpass | None, int]:
     """Return the low passes of the upper and the lower edge, and the length of the filter they make.
 
     Lengths and transition bands are those of MNE's defaults: firwin, Hamming, filter_length="auto".
     """
 
-    def part(stop: float, edge: float) -> _Part:
-        width = abs(stop - edge) / sfreq
-        n = round(3.3 / width)
-        return _Part(n + 1 - n % 2, (stop + edge) / 2 / sfreq)
+    def lowpass(stop: float, edge: float) -> _Lowpass:
+        n = round(3.3 * sfreq / abs(stop - edge))
+        return _Lowpass(n + 1 - n % 2, (stop + edge) / 2 / sfreq)
 
     upper = lower = None
     narrowest = np.inf
     if high is not None:
         width = min(max(0.25 * high, 2.0), sfreq / 2 - high)
-        upper, narrowest = part(high + width, high), width
+        upper, narrowest = lowpass(high + width, high), width
     if low is not None:
         width = min(max(0.25 * low, 2.0), low)
-        lower, narrowest = part(low - width, low), min(narrowest, width)
+        lower, narrowest = lowpass(low - width, low), min(narrowest, width)
     n = int(np.ceil(3.3 / narrowest * sfreq))
     return upper, lower, n + 1 - n % 2
 
@@ -140,14 +140,14 @@ def filter_taps(sfreq: float, low: float | None, high: float | None) -> NDArray[
             raise ValueError(f"{name} must be below sfreq / 2, {sfreq / 2:g} Hz, got {edge!r}")
     if low is not None and high is not None and low >= high:
         raise ValueError(f"low must be below high, {high:g} Hz, got {low!r}")
-    upper, lower, n = _parts(sfreq, low, high)
+    upper, lower, n = _lowpasses(sfreq, low, high)
     taps = np.zeros(n)
     if upper is None:
         taps[n // 2] = 1
-    for part, sign in ((upper, 1), (lower, -1)):
-        if part is not None:
-            outside = (n - part.n) // 2
-            taps[outside : n - outside] += sign * _lowpass(*part)
+    for lowpass, sign in ((upper, 1), (lower, -1)):
+        if lowpass is not None:
+            outside = (n - lowpass.n) // 2
+            taps[outside : n - outside] += sign * lowpass.taps()
     return taps
 
 
@@ -171,27 +171,17 @@ class _Rows:
 
     def __call__(self, start: int, stop: int) -> Samples:
         """Return the samples start to stop - 1 of all channels; `picked` are those wanted."""
-        n, reach = self.n, self.reach
-        if start >= 0 and stop <= n:
+        if start >= 0 and stop <= self.n:
             return self._read(start, stop)
-        parts = []
-        if start < 0:
-            end = min(stop, 0)
-            seen = min(max(start, -reach), end)
-            edge = self._read(0, 1).astype(np.float64)
-            parts.append(np.zeros((seen - start, edge.shape[1])))
-            if seen < end:
-                parts.append(2 * edge - self._read(1 - end, 1 - seen)[::-1])
-        if max(start, 0) < min(stop, n):
-            parts.append(self._read(max(start, 0), min(stop, n)))
-        if stop > n:
-            begin = max(start, n)
-            seen = max(min(stop, n + reach), begin)
-            edge = self._read(n - 1, n).astype(np.float64)
-            if begin < seen:
-                parts.append(2 * edge - self._read(2 * n - 1 - seen, 2 * n - 1 - begin)[::-1])
-            parts.append(np.zeros((stop - seen, edge.shape[1])))
-        return np.concatenate(parts)
+        at = np.arange(start, stop)
+        edge = np.clip(at, 0, self.n - 1)  # within the recording: the sample itself
+        mirrored = np.clip(2 * edge - at, 0, self.n - 1)
+        first = min(edge[0], mirrored.min())
+        data = self._read(int(first), int(max(edge[-1], mirrored.max())) + 1)
+        shown = 2.0 * data[edge - first]
+        shown -= data[mirrored - first]
+        shown[abs(at - edge) > self.reach] = 0
+        return shown
 
 
 def _mapped(recording: Recording) -> tuple[Samples, list[int]] | None:
@@ -284,33 +274,33 @@ class _General:
         return power
 
 
+def _block(upper: _Lowpass | None, lower: _Lowpass | None) -> int | None:
+    """Return the samples of a block of `_Fused`, or None where it does not serve: it must be long to save work."""
+    if upper is None or lower is None or 4 * upper.n > lower.n:
+        return None
+    half = lower.n // 2
+    return next((half // q for q in range(330, 661) if half % q == 0 and half // q >= 16), None)
+
+
 class _Fused:
     """Filter and transform at once, where the lower edge is so low that its filter is very long.
 
     The band pass is a short low pass s minus a long one g, of 2 M + 1 taps. Short: filter and DFT of the few bins are
     one matrix over the window's samples and the filter's reach around them; its rows are even or odd, so folding the
     samples halves it. Long: z = g * x hardly changes within a window, and with d[n] = z[n] - z[n - 1] the DFT of z,
-    without bin 0, is a sum over d. The taps of d, g[m] - g[m + 1], are smooth but for the two where the Hamming window
-    ends g in a step: those are applied as they are, to each sample. The rest is applied to averages of blocks of
-    samples, weighted so that the taps are linear within a block; M is a whole number of blocks, so that the taps end
-    where a block does. The result, known once per block, is interpolated by cubics.
+    without bin 0, is a sum over d. The taps of d, g[m] - g[m + 1], are smooth up to their ends. So d is computed once
+    per block of samples, as products of taps with averages over blocks, weighted so that the taps are linear within a
+    block; cubics interpolate it. M is a whole number of blocks, so that the taps end where a block does.
+
+    At their ends, the Hamming window's steps, the taps of d have a spike, which is applied to each sample; and before
+    it a jump, so that d itself jumps where a sample comes under the filter or leaves it: what the cubics make of such
+    a jump is put right sample by sample too.
     """
-
-    SHORTEST = 16  # samples of a block, from where on averages save work
-
-    @classmethod
-    def block(cls, sfreq: float, low: float | None, high: float | None) -> int | None:
-        """Return the samples of a block, or None where this route does not serve."""
-        upper, lower, _ = _parts(sfreq, low, high)
-        if upper is None or lower is None or 4 * upper.n > lower.n:
-            return None
-        half = lower.n // 2
-        return next((half // q for q in range(330, 661) if half % q == 0 and half // q >= cls.SHORTEST), None)
 
     def __init__(self, rows: _Rows, sfreq: float, low: float, high: float, bins: NDArray[np.int64]) -> None:
         self.rows = rows
-        upper, lower, _ = _parts(sfreq, low, high)
-        block = self.block(sfreq, low, high)
+        upper, lower, _ = _lowpasses(sfreq, low, high)
+        block = _block(upper, lower)
         assert upper is not None
         assert lower is not None
         assert block is not None
@@ -321,84 +311,93 @@ class _Fused:
         angle = 2 * np.pi / N_FFT * np.outer(bins, np.arange(N_FFT) - (N_FFT - 1) / 2)
         wave = np.stack([np.cos(angle), np.sin(angle)])
         wave[:, bins == 0] = 0  # each window's mean is removed
-        short = _lowpass(*upper)
+        short = upper.taps()
         folded = N_FFT // 2 + self.half
         self.fold = np.stack([[np.convolve(short, row)[:folded] for row in rows] for rows in wave])
 
         # What each difference d[1] to d[N_FFT - 1] adds to the DFT of z.
         self.steps = np.cumsum(wave.reshape(-1, N_FFT)[:, ::-1], axis=1)[:, ::-1][:, 1:]
-        self.ends = self.steps * _lowpass(*lower)[0]
+        edge = lower.taps()[:2]
+        self.spike, self.jump = edge[0], edge[1] - edge[0]
 
         # Taps of d at the nodes, corrected for what linear weights do to a curve.
         self.q = q = self.long // h
-        node = (h * np.arange(-q - 1, q + 2)).astype(np.float64)
-        difference: NDArray[np.float64] = np.subtract(_lowpass(*lower, at=node), _lowpass(*lower, at=node + 1))
+        node = h * np.arange(-q - 1, q + 2)
+        difference = lower.taps(node) - lower.taps(node + 1)
         self.taps = taps = difference[1:-1] - np.diff(difference, 2) * (h * h - 1) / (12 * h * h)
         self.toeplitz = np.zeros((64, 64 + 2 * q))
         for i, row in enumerate(self.toeplitz):
             row[i : i + 2 * q + 1] = taps
-        rising = np.arange(h) / h
+        rising = np.arange(h, dtype=np.float32) / h
         self.weights = np.stack([1 - rising, rising])
-        self.interpolated = lru_cache(8)(self._interpolated)
+        self.nodes = (h + N_FFT - 2) // h + 4  # of a window's cubics, from the one before its start's block on
+        self.matrices = lru_cache(8)(self._matrices)
 
-        self.origin = rows(0, 1)[0]
-        self.first = -(2**62)  # of the block averages kept, of which there are none yet
-        self.kept = np.empty((0, 2, len(self.origin)))
+        self.origin = np.tile(rows(0, 1), (max(h, N_FFT - 1), 1))  # whole arrays are subtracted faster than rows
+        self.first = 0  # of the block averages kept, of which there are none yet
+        self.kept = np.empty((0, 2, self.origin.shape[1]))
 
     def __call__(self, starts: NDArray[np.int64]) -> Power:
         """`starts` ascend, and no call's lie before those of the call before."""
-        length = len(self.steps) // 2
         begin, end = int(starts[0]), int(starts[-1]) + N_FFT
         near = self.rows(begin - self.half, end + self.half)
         early = self.rows(begin - self.long, end - 1 - self.long)  # x[n - M - 1] for n = begin + 1 on
-        late = self.rows(begin + 1 + self.long, end + self.long)
-        channels = near.shape[1]
-        dft = np.empty((len(starts), 2, length, channels))
-        ends = self.ends.astype(near.dtype)
-        step = np.empty((N_FFT - 1, channels), near.dtype)
-        folded = self.fold.shape[2]
+        late = self.rows(begin + 1 + self.long, end + self.long)  # x[n + M]
+        first = begin // self.h - 1
+        slow = self._slow(first, int(starts[-1]) // self.h - 1 + self.nodes)
+
+        channels = self.origin.shape[1]
+        n, folded = N_FFT - 1, self.fold.shape[2]
+        origin = self.origin[:n]
         window = np.empty((2 * folded, channels))
         even, odd = np.empty((2, folded, channels))
-        for i, at in enumerate(starts - begin):
+        ends = np.empty((2, n, channels), np.float32)
+        dft = np.empty((len(starts), 2, self.fold.shape[1], channels))
+        for out, start in zip(dft, starts.tolist(), strict=True):
+            at = start - begin
             np.copyto(window, near[at : at + 2 * folded])
             top, bottom = window[:folded], window[: folded - 1 : -1]
             np.add(top, bottom, out=even)
             even -= 2 * window[0]  # the even rows add up to zero, but for rounding
             np.subtract(top, bottom, out=odd)
-            np.matmul(self.fold[0], even, out=dft[i, 0])
-            np.matmul(self.fold[1], odd, out=dft[i, 1])
-            np.subtract(late[at : at + N_FFT - 1], early[at : at + N_FFT - 1], out=step, casting="same_kind")
-            dft[i] -= (ends @ step).reshape(2, length, channels)
-        flat = dft.reshape(len(starts), -1, channels)  # a view
-
-        first = begin // self.h - 1
-        slow = self._slow(first, int(starts[-1]) // self.h - 1 + self._nodes)
-        for i, start in enumerate(starts.tolist()):
+            np.matmul(self.fold[0], even, out=out[0])
+            np.matmul(self.fold[1], odd, out=out[1])
+            np.subtract(late[at : at + n], origin, out=ends[0], casting="same_kind")
+            np.subtract(early[at : at + n], origin, out=ends[1], casting="same_kind")
+            of_ends, of_nodes = self.matrices(start % self.h)
             node = start // self.h - 1 - first
-            flat[i] -= self.interpolated(start % self.h) @ slow[node : node + self._nodes]
+            long = of_nodes @ slow[node : node + self.nodes]
+            long += of_ends @ ends.reshape(2 * n, channels)
+            out -= long.reshape(out.shape)
         wanted = dft[..., self.rows.picked]
         power: Power = wanted[:, 0] ** 2 + wanted[:, 1] ** 2
         return power
 
-    @property
-    def _nodes(self) -> int:
-        """Nodes that a window's interpolation takes, from the one before its start's block on."""
-        return (self.h + N_FFT - 2) // self.h + 4
-
-    def _interpolated(self, phase: int) -> NDArray[np.float64]:
-        """Return what d at the nodes adds to the DFT of z in a window that begins `phase` samples after a node."""
-        place = (phase + np.arange(1, N_FFT)) / self.h
+    def _matrices(self, phase: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return what late and early samples, and d at the nodes, add to the DFT of z, window `phase` after a node."""
+        n = np.arange(1, N_FFT)
+        place = (phase + n) / self.h
         cell = place.astype(np.int64)
         t = place - cell
         cubic = (-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2,
                  (t + 1) * t * (t - 1) / 6)  # fmt: skip
-        lagrange = np.zeros((N_FFT - 1, self._nodes))
+        lagrange = np.zeros((len(n), self.nodes))
         for i, weight in enumerate(cubic):
-            lagrange[np.arange(N_FFT - 1), cell + i] = weight
-        return self.steps @ lagrange
+            lagrange[n - 1, cell + i] = weight
+        of_nodes = self.steps @ lagrange
+
+        def rest(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.cumsum(terms[:, ::-1], axis=1)[:, ::-1]
+
+        # A jump from n on, n = 1 to N_FFT: what it adds, less what the nodes from there on do.
+        node = -(-(phase + np.arange(1, N_FFT + 1)) // self.h) + 1
+        jump = self.jump * (np.pad(rest(self.steps), ((0, 0), (0, 1))) - rest(of_nodes)[:, node])
+        jump -= jump.mean(axis=1, keepdims=True)  # of the constant before a window's cubics, too, nothing is left
+        spike = self.spike * self.steps
+        return np.hstack([jump[:, 1:] + spike, jump[:, :-1] - spike]).astype(np.float32), of_nodes
 
     def _slow(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return d without its end terms at the nodes first to stop - 1, (node, channel)."""
+        """Return d without its spikes at the nodes first to stop - 1, (node, channel)."""
         q = self.q
         falling, rising = self._averages(first - q - 1, stop + q).transpose(1, 0, 2)
         hats = falling[1:] + rising[:-1]  # from node first - q on
@@ -413,19 +412,19 @@ class _Fused:
 
     def _averages(self, first: int, stop: int) -> NDArray[np.float64]:
         """Return the weighted sums over the blocks first to stop - 1, (block, 2, channel), less those of the origin."""
-        have = self.first + len(self.kept)
-        fresh = np.empty((stop - max(first, min(have, stop)), 2, len(self.origin)))
+        kept = self.kept[first - self.first :]
+        h, channels = self.h, self.origin.shape[1]
+        fresh = np.empty((stop - first - len(kept), 2, channels))
         begin = stop - len(fresh)
-        for b in range(begin, stop, 32):
-            e = min(b + 32, stop)
-            piece = self.rows(b * self.h, e * self.h) - self.origin
-            np.matmul(
-                self.weights.astype(piece.dtype), piece.reshape(e - b, self.h, -1), out=fresh[b - begin : e - begin],
-                casting="same_kind",
-            )  # fmt: skip
-        kept = self.kept[max(first - self.first, 0) :]
+        origin = self.origin[:h]
+        less = np.empty((8, h, channels), np.float32)  # a few blocks at a time stay in the cache
+        for b in range(begin, stop, 8):
+            n = min(8, stop - b)
+            samples = self.rows(b * h, (b + n) * h).reshape(n, h, channels)
+            np.subtract(samples, origin, out=less[:n], casting="same_kind")
+            fresh[b - begin : b - begin + n] = self.weights @ less[:n]
         self.first, self.kept = first, np.concatenate([kept, fresh])
-        return self.kept[: stop - first]
+        return self.kept
 
 
 @dataclass(frozen=True)
@@ -627,7 +626,7 @@ def clip_band_power(
     named = _named(BANDS if bands is None else bands)
     ranges = {name: _range(name, edges, sfreq) for name, edges in named.items()}
     one_of(route, "route", ("auto", "fused", "fft"))
-    fused = _Fused.block(sfreq, low, high) is not None
+    fused = _block(*_lowpasses(sfreq, low, high)[:2]) is not None
     if route == "fused" and not fused:
         raise ValueError(f"route must be 'fft' for the edges {low} and {high} Hz at {sfreq:g} Hz, got 'fused'")
     found = find_clips(recording)
