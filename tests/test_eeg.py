@@ -6,6 +6,7 @@ import json
 import logging
 import struct
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -878,6 +879,30 @@ def test_save_keeps_what_is_done_when_interrupted(kind: str, tmp_path: Path) -> 
         group = zarr.open_group(str(tmp_path / "out.zarr"), mode="r")
         assert (group["power"].shape, group["times"].shape) == ((20, 2, 5), (20,))
         assert group.attrs["complete"] is False
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "zarr"])
+def test_save_appends_as_it_goes(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six times the recording needs no more memory, although all of its output would not fit into it."""
+    if kind != "csv":
+        pytest.importorskip({"parquet": "pyarrow"}.get(kind, kind))
+    monkeypatch.setattr(eeg, "_rows", lambda stream: 200)
+    second = noise(4, 100)
+
+    def peak(seconds: int, out: str) -> int:
+        made = eeg.open_recording(second, sfreq=100)
+        read = lambda start, stop: np.take(second, np.arange(start, stop), axis=1, mode="wrap")  # noqa: E731
+        stream = eeg.stream_band_power(replace(made, n_samples=100 * seconds, _read=read), hop=0.1, threads=1)
+        tracemalloc.start()
+        stream.save(tmp_path / out)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(stream) == 10 * seconds - 9
+        return most
+
+    peak(10, f"first.{kind}")  # imports
+    once = peak(100, f"once.{kind}")
+    assert peak(600, f"six.{kind}") - once < 6000 * 4 * 5 * 4 / 3
 
 
 def test_save_leaves_no_half_file(tmp_path: Path) -> None:

@@ -243,6 +243,32 @@ def test_band_power_on_the_clock_of_another_recording(short: synth.SyntheticFilm
     assert (meta["eeg"]["alignment"]["skew_ppm"], meta["eeg"]["baseline"]) == (200.0, 0.5)
 
 
+def test_frames_named_after_markers_align_themselves(tmp_path: Path) -> None:
+    """A folder as MMME has it: the clock and the markers of a session are in the names of its frames."""
+    cv2 = pytest.importorskip("cv2")
+    face = np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)
+    (tmp_path / "frames").mkdir()
+    marks = [(0.0, "77"), (0.51, "101"), (1.53, "100"), (1.83, "102")]  # s of the film, at which they came
+    for i in range(120):
+        mark = [text for time, text in marks if time <= i / 50][-1]
+        second, millisecond = divmod(20 * i + 700, 1000)
+        name = f"2021-7-13-23-59-{50 + second}-{millisecond}-{i}-{mark}.png"
+        assert cv2.imwrite(str(tmp_path / "frames" / name), face)
+    made = synth.recording(12, 250, 2, seed=1).data()
+    eeg = replace(
+        mmme_fast.open_recording(made, sfreq=250),
+        markers=tuple(mmme_fast.eeg.Marker(time + 5, 0, f"Stimulus/S{text}") for time, text in marks[1:]),
+    )
+    found = spot(tmp_path / "frames", crop="full", size=40, eeg=eeg, align="mmme", out=tmp_path / "out")
+    aligned = found.meta["eeg"]["alignment"]
+    assert [pair[0] for pair in aligned["pairs"]] == ["101", "100", "102"]
+    assert aligned["offset"] == pytest.approx(5, abs=0.012)  # half a frame
+    assert found.band_power is not None
+    at = [aligned["offset"] + (1 + aligned["skew_ppm"] * 1e-6) * 60 / 50 - 0.5]
+    np.testing.assert_allclose(found.band_power[60], mmme_fast.band_power(made, 250, at=at)[0], rtol=1e-4)
+    assert (tmp_path / "out" / "features.csv").exists()
+
+
 def test_frames_before_and_after_the_recording_have_no_band_power(short: synth.SyntheticFilm) -> None:
     eeg = mmme_fast.open_recording(synth.recording(3, channels=2, seed=1).data(), sfreq=1000)
     found = spot(short.frames(0, 500), crop="full", size=128, fps=100, eeg=eeg, align=-1.0)
