@@ -417,7 +417,8 @@ def band_power_page(power: BandPowerStream | ClipBandPower) -> str:
     colours = {name: BAND_COLOURS[i % len(BAND_COLOURS)] for i, name in enumerate(power.bands)}
     shapes: list[dict[str, Any]] = []
     # A line is not drawn over what was left out.
-    breaks = np.flatnonzero(np.diff(times) > 1.5 * np.median(np.diff(times))) + 1 if len(times) > 2 else []
+    steps = np.diff(times)
+    breaks = np.flatnonzero(steps > 1.5 * np.median(steps)) + 1 if len(steps) > 1 else np.array([], int)
     for (name, edges), values in zip(power.bands.items(), median.T, strict=True):
         label = name if name[0].isdigit() else f"{name} {edges[0]:g}-{edges[1]:g} Hz"
         figure.add_trace(
@@ -480,12 +481,13 @@ double-click to see all.</p>
 
 def _course(power: BandPowerStream | ClipBandPower) -> tuple[Signal, Signal, int]:
     """Times (window,), the median over channels (window, band), and how many windows each stands for."""
+    parts: list[tuple[Signal, Signal]]
     if isinstance(power, ClipBandPower):
         parts = sorted(((times, values) for _, times, values in power), key=lambda part: float(part[0][0]))
         step = 1
     else:
         step = -(-len(power) // MOST_WINDOWS)
-        parts = list(replace(power, kept=power.kept[::step], _starts=power._starts[::step]))
+        parts = [*replace(power, kept=power.kept[::step], _starts=power._starts[::step])]
     course = np.concatenate([np.nanmedian(values, axis=1) for _, values in parts])
     return np.concatenate([times for times, _ in parts]), course, step
 

@@ -299,12 +299,12 @@ def _overlapping(
 
 def _panels(bins: NDArray[np.int32]) -> list[tuple[slice, NDArray[np.int64]]]:
     """Runs of bins and, for each, the bins of the DFTs that it takes: they and both neighbours of each."""
-    panels = []
+    panels: list[tuple[slice, NDArray[np.int64]]] = []
     first = 0
     while first < len(bins):
         last = len(bins)
         while True:
-            places = np.unique(bins[first:last].astype(np.int64)[:, None] + [-1, 0, 1])
+            places: NDArray[np.int64] = np.unique(bins[first:last].astype(np.int64)[:, None] + [-1, 0, 1])
             if len(places) <= PANEL:
                 break
             last = min(last - 1, first + PANEL)
