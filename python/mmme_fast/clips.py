@@ -178,7 +178,8 @@ class _Rows:
         mirrored = np.clip(2 * edge - at, 0, self.n - 1)
         first = min(edge[0], mirrored.min())
         data = self._read(int(first), int(max(edge[-1], mirrored.max())) + 1)
-        shown: Samples = 2.0 * data[edge - first]
+        shown: Samples = data[edge - first].astype(np.float64)
+        shown *= 2
         shown -= data[mirrored - first]
         shown[abs(at - edge) > self.reach] = 0
         return shown
