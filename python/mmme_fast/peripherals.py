@@ -404,7 +404,7 @@ def _from_mat(path: Path, sfreq: float | None) -> Peripherals:
 
     try:
         variables = loadmat(path, simplify_cells=True)
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # loadmat's, of version 7.3: that is HDF5
         raise ValueError(f"{path} must be of version 7 at most, got 7.3: save it with save(..., '-v7')") from error
     except Exception as error:  # SciPy has many
         raise _unreadable(path, error) from error
