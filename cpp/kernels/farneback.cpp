@@ -83,8 +83,15 @@ template <int n> struct Number {
     static constexpr int value = n;
 };
 
+// Floats from one plane to the next. Planes that lie whole multiples of 2 KB apart compete for the same few places of
+// the first cache: at 512 x 512 that made `solve` 1.5 times as slow.
+constexpr Index pitch_of(Index floats) {
+    return padded(floats) + (padded(floats) % 512 == 0 ? lanes : 0);
+}
+
 struct Level {
     int height, width;
+    Index row;    // floats computed of each row
     Index stride; // floats from one row of a plane to the next
     double scale;
     Index offset; // of the level's coefficients in a prepared frame
@@ -92,13 +99,14 @@ struct Level {
 };
 
 Level level_at(int height, int width, const Farneback& p, int k) {
-    Level level{height, width, padded(width), 1.0, margin};
+    Level level{height, width, padded(width), pitch_of(width), 1.0, margin};
     for (int i = 0; i < k; ++i) {
         level.offset += level.coefficients() + 2 * margin;
         level.scale *= p.pyr_scale;
         level.height = static_cast<int>(std::lrint(height * level.scale));
         level.width = static_cast<int>(std::lrint(width * level.scale));
-        level.stride = padded(level.width);
+        level.row = padded(level.width);
+        level.stride = pitch_of(level.width);
     }
     return level;
 }
@@ -372,7 +380,7 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
     float* MMME_RESTRICT rxx = to + 3 * stride;
     float* MMME_RESTRICT rxy = to + 4 * stride;
     MMME_IVDEP
-    for (Index i = 0; i < stride; ++i) {
+    for (Index i = 0; i < level.row; ++i) {
         float yi = e.y[0] * d[i], xi = 0, yyi = e.g[0] * q[i], xxi = e.xx[0] * s[i], xyi = 0;
         MMME_UNROLL
         for (int k = 1; k <= n; ++k) {
@@ -397,8 +405,8 @@ struct PrepareMemory {
 
 PrepareMemory prepare_memory(int height, int width, const Farneback& p) {
     const Blur widest = blur_of(level_at(height, width, p, top_level(height, width, p)).scale);
-    const Index a = level_row_memory(width, widest), b = expand_memory(padded(width));
-    return {padded(width) * height, 2 * padded(width), padded(2 * widest.radius + 1), a > b ? a : b};
+    const Index a = level_row_memory(width, widest), b = expand_memory(pitch_of(width));
+    return {pitch_of(width) * height, 2 * padded(width), padded(2 * widest.radius + 1), a > b ? a : b};
 }
 
 void prepare(const Image& image, int height, int width, const Farneback& p, float* frame, float* scratch,
@@ -444,7 +452,7 @@ struct Window {
     bool gaussian, first;                         // first: OpenCV's box of width 1 always takes in row 0 and column 0
     float bias;                                   // of the determinant, in units of unscaled sums
     Index lead() const { return padded(radius); } // floats before a plane in a row of sums
-    Index pitch(int width) const { return padded(width) + 2 * lead(); } // from a plane to the next
+    Index pitch(int width) const { return pitch_of(padded(width) + 2 * lead()); } // from a plane to the next
 };
 
 Window window_of(const Farneback& p) {
@@ -464,7 +472,7 @@ struct BandMemory {
 };
 
 BandMemory band_memory(int width, const Window& window) {
-    const Index pitch = window.pitch(width), stride = padded(width), over = padded(window.length);
+    const Index pitch = window.pitch(width), stride = pitch_of(width), over = padded(window.length);
     const Index partial = planes * pitch + 2 * over;
     return {pitch, planes * stride, window.lead() + partial, partial, 3 * stride};
 }
@@ -664,21 +672,22 @@ void edge_weights(const Level& level, int y, float* to) {
     const bool edge_row = edge(y, level.height);
     const float row = weight(y, level.height);
     fill(to, level.width, edge_row ? row : 1.0f);
-    fill(to + level.width, level.stride - level.width, 0.0f);
+    fill(to + level.width, level.row - level.width, 0.0f);
     const auto put = [&](int x) { to[x] = edge_row || edge(x, level.width) ? weight(x, level.width) * row : 1.0f; };
     for (int x = 0; x < smaller(border, level.width); ++x) put(x);
     for (int x = larger(level.width - border, 0); x < level.width; ++x) put(x);
 }
 
 // The window's sums down the columns are `rest` plus `running`, to which a row is added first.
-void sum_columns(const float* to_rest, const float* to_row, float* to_running, Index stride, Index pitch, float* sums) {
+void sum_columns(const float* to_rest, const float* to_row, float* to_running, Index count, Index stride, Index pitch,
+                 float* sums) {
     for (int c = 0; c < planes; ++c) {
         const float* MMME_RESTRICT rest = to_rest + c * stride;
         const float* MMME_RESTRICT row = to_row + c * stride;
         float* MMME_RESTRICT running = to_running + c * stride;
         float* MMME_RESTRICT to = sums + c * pitch;
         MMME_IVDEP
-        for (Index x = 0; x < stride; ++x) {
+        for (Index x = 0; x < count; ++x) {
             const float sum = running[x] + row[x];
             running[x] = sum;
             to[x] = rest[x] + sum;
@@ -712,17 +721,17 @@ MMME_NOINLINE void solve_row(float* row, const Window& window, const float* kern
     }
     if (gaussian) {
         for (int c = 0; c < planes; ++c)
-            weighted_sum(partial + c * pitch, level.stride, length, kernel,
+            weighted_sum(partial + c * pitch, level.row, length, kernel,
                          [&](int t) { return row + c * pitch - radius + t; });
     } else {
-        for (Index x = 0; x < level.stride + length - step; x += wide) {
+        for (Index x = 0; x < level.row + length - step; x += wide) {
             Floats sum[planes] = {};
             add_terms(sum, row + x, pitch, -radius, 1, step);
             for (int c = 0; c < planes; ++c) store(partial + c * pitch + x, sum[c]);
         }
     }
     const Floats bias = all(window.bias), one = all(1.0f);
-    for (Index x = 0; x < level.stride; x += wide) {
+    for (Index x = 0; x < level.row; x += wide) {
         Floats sum[planes];
         for (int c = 0; c < planes; ++c) sum[c] = load(partial + c * pitch + x);
         if (!gaussian) {
@@ -736,8 +745,8 @@ MMME_NOINLINE void solve_row(float* row, const Window& window, const float* kern
         store(u + x, (g11 * h2 - g12 * h1) * inverse);
         store(v + x, (g22 * h1 - g12 * h2) * inverse);
     }
-    fill(u + width, level.stride - width, 0.0f);
-    fill(v + width, level.stride - width, 0.0f);
+    fill(u + width, level.row - width, 0.0f);
+    fill(v + width, level.row - width, 0.0f);
 }
 
 void add(float* MMME_RESTRICT to, const float* MMME_RESTRICT from, Index count) {
@@ -755,39 +764,34 @@ struct Iteration {
     const float* kernel; // the window's weights
 };
 
-// One iteration for rows begin..end. A box sums rows by van Herk's scheme: blocks of the window's length, at the same
-// rows whatever the bands; a window is the end of one block (sums from each row to the block's last) and the beginning
-// of the next (a running sum). Neither drifts.
-void iterate(const Iteration& it, int begin, int end, float* memory) {
-    const Level& level = it.level;
-    const Window& window = it.window;
-    const Index stride = level.stride;
-    const BandMemory sizes = band_memory(level.width, window);
-    float* ring = memory; // and one row more, all 0: what is left of a block after its last row
-    float* running = ring + (window.length + 1) * sizes.systems;
-    float* sums = running + sizes.systems + window.lead();
-    float* partial = sums - window.lead() + sizes.sums;
-    float* weights = partial + sizes.partial;
-    float* solved = weights + stride;
-    const auto slot = [&](int i) { return ring + i % (window.length + 1) * sizes.systems; };
-    const auto solve = !window.gaussian && window.length == 15 ? solve_row<15, 3> : solve_row<0, 0>;
-    bool weighted = false; // as the rows away from the edge are
-    const auto plain = [&](int row) { return row >= border && row < level.height - border; };
-    const auto form_row = [&](int y, float* to) {
-        const float* u = it.from + 2 * stride * y;
-        if (!weighted || !plain(y)) edge_weights(level, y, weights);
-        weighted = plain(y);
-        const SystemsRow row{level, y, it.prev + planes * stride * y, it.next, u, u + stride, weights, to};
-        const int groups = static_cast<int>(stride / lanes), most = chunk / lanes;
-        for (int g = 0; g < groups; g += most) form_systems(row, g * lanes, smaller(groups - g, most));
-    };
-    fill(sums - window.lead(), sizes.sums, 0.0f);
-    if (window.first)
-        form_row(0, slot(1));
-    else
-        fill(slot(window.length), sizes.systems, 0.0f);
-    int last = -1;
-    for (int r = begin - window.radius; r < end + window.radius; ++r) {
+// One iteration for rows begin..end, a step for each row from begin - radius to end + radius: step(r) forms the systems
+// of row r, for which it reads the flow there, and solves row r - radius. A box sums rows by van Herk's scheme: blocks
+// of the window's length, at the same rows whatever the bands; a window is the end of one block (sums from each row to
+// the block's last) and the beginning of the next (a running sum). Neither drifts.
+class Pass {
+public:
+    void start(const Iteration& iteration, int first, float* memory) {
+        it = &iteration;
+        begin = first;
+        sizes = band_memory(it->level.width, it->window);
+        ring = memory; // and one row more, all 0: what is left of a block after its last row
+        running = ring + (it->window.length + 1) * sizes.systems;
+        sums = running + sizes.systems + it->window.lead();
+        partial = sums - it->window.lead() + sizes.sums;
+        weights = partial + sizes.partial;
+        weighted = false;
+        last = -1;
+        fill(sums - it->window.lead(), sizes.sums, 0.0f);
+        if (it->window.first)
+            form_row(0, slot(1));
+        else
+            fill(slot(it->window.length), sizes.systems, 0.0f);
+    }
+
+    // Not inline: its instances must round alike.
+    MMME_NOINLINE void step(int r) {
+        const Level& level = it->level;
+        const Window& window = it->window;
         const int row = clamp(r, 0, level.height - 1), place = (r + window.radius) % window.length;
         float* systems = slot(place);
         if (row == last)
@@ -799,30 +803,55 @@ void iterate(const Iteration& it, int begin, int end, float* memory) {
         if (!window.gaussian) {
             if (place == 0) fill(running, sizes.systems, 0.0f);
             if (solves)
-                sum_columns(slot(place + 1), systems, running, stride, sizes.pitch, sums);
+                sum_columns(slot(place + 1), systems, running, level.row, level.stride, sizes.pitch, sums);
             else
                 add(running, systems, sizes.systems);
             if (place == window.length - 1)
                 for (int i = window.length - 2; i > 0; --i) add(slot(i), slot(i + 1), sizes.systems);
         } else if (solves) {
             for (int c = 0; c < planes; ++c)
-                weighted_sum(sums + c * sizes.pitch, stride, window.length, it.kernel,
-                             [&](int t) { return slot((place + 1 + t) % window.length) + c * stride; });
+                weighted_sum(sums + c * sizes.pitch, level.row, window.length, it->kernel,
+                             [&](int t) { return slot((place + 1 + t) % window.length) + c * level.stride; });
         }
-        if (!solves) continue;
-        const int y = r - window.radius;
-        float* u = it.result ? solved : it.to + 2 * stride * y;
-        float* v = u + stride;
-        solve(sums, window, it.kernel, level, sizes, partial, u, v);
-        if (it.result) {
-            float* MMME_RESTRICT out = it.result + static_cast<Index>(2) * level.width * y;
+        if (solves) solve(r - window.radius);
+    }
+
+private:
+    float* slot(int i) const { return ring + i * sizes.systems; }
+    bool plain(int row) const { return row >= border && row < it->level.height - border; }
+
+    void form_row(int y, float* to) {
+        const Level& level = it->level;
+        const float* u = it->from + 2 * level.stride * y;
+        if (!weighted || !plain(y)) edge_weights(level, y, weights);
+        weighted = plain(y); // as all rows away from the edge are
+        const SystemsRow row{level,   y, it->prev + planes * level.stride * y, it->next, u, u + level.stride,
+                             weights, to};
+        const int groups = static_cast<int>(level.row / lanes), most = chunk / lanes;
+        for (int g = 0; g < groups; g += most) form_systems(row, g * lanes, smaller(groups - g, most));
+    }
+
+    void solve(int y) {
+        const Level& level = it->level;
+        const auto solve = !it->window.gaussian && it->window.length == 15 ? solve_row<15, 3> : solve_row<0, 0>;
+        float* u = it->result ? weights + level.stride : it->to + 2 * level.stride * y;
+        float* v = u + level.stride;
+        solve(sums, it->window, it->kernel, level, sizes, partial, u, v);
+        if (it->result) {
+            float* MMME_RESTRICT out = it->result + static_cast<Index>(2) * level.width * y;
             for (int x = 0; x < level.width; ++x) {
                 out[2 * x] = u[x];
                 out[2 * x + 1] = v[x];
             }
         }
     }
-}
+
+    const Iteration* it;
+    int begin, last;
+    bool weighted;
+    BandMemory sizes;
+    float *ring, *running, *sums, *partial, *weights;
+};
 
 // The flow of the level below (coarser), magnified.
 void enlarge(const float* from, const Level& coarse, float* to, const Level& level, float factor, int begin, int end,
@@ -881,20 +910,63 @@ void reduce(const float* from, int height, int width, float* to, const Level& le
 
 struct SolveMemory {
     Index flow, kernel, band;
-    Index total(int height) const { return 2 * flow + kernel + strip_count(height) * band; }
+    int bands; // as many as there are strips, and enough for the iterations in flight
+    Index total() const { return 2 * flow + kernel + bands * band; }
 };
+
+constexpr int in_flight = 8; // iterations at most
 
 SolveMemory solve_memory(int height, int width, const Farneback& p) {
     const Window window = window_of(p);
-    return {2 * padded(width) * height, padded(window.length), band_memory(width, window).total(window)};
+    return {2 * pitch_of(width) * height, padded(window.length), band_memory(width, window).total(window),
+            larger(static_cast<int>(strip_count(height)), smaller(p.iterations, in_flight))};
+}
+
+// All iterations of a level. On one thread several are in flight, each `radius` rows behind the one before, so that
+// coefficients are still in the cache; a row of flow is read before the same iteration replaces it. The result, and
+// where it is not null the flow of the last iteration, interleaved: the one that is returned.
+float* iterate(const float* prev, const float* next, float* from, float* to, float* result, int iterations,
+               const Level& level, const Window& window, const float* kernel, float* memory, Index band,
+               const Rows& rows) {
+    const int height = level.height, radius = window.radius;
+    if (rows.threads <= 1) {
+        // Where both frames' coefficients stay in the cache anyway, the windows' rows of several iterations only crowd
+        // it.
+        const int most = level.row * height > 1 << 15 ? in_flight : 1;
+        for (int done = 0; done < iterations; done += most) {
+            const int passes = smaller(iterations - done, most);
+            const bool ends = done + passes == iterations;
+            const Iteration inner{prev, next, from, from, nullptr, level, window, kernel};
+            const Iteration final{prev, next, from, from, ends ? result : nullptr, level, window, kernel};
+            Pass pass[in_flight];
+            for (int t = -radius; t < height + radius * passes; ++t)
+                for (int i = 0; i < passes; ++i) {
+                    const int r = t - i * radius;
+                    if (r == -radius) pass[i].start(i == passes - 1 ? final : inner, 0, memory + i * band);
+                    if (r >= -radius && r < height + radius) pass[i].step(r);
+                }
+        }
+        return from;
+    }
+    for (int i = 0; i < iterations; ++i) {
+        const Iteration it{prev, next, from, to, i == iterations - 1 ? result : nullptr, level, window, kernel};
+        strips(rows, height, memory, band, [&](int begin, int end, float* own) {
+            Pass pass;
+            pass.start(it, begin, own);
+            for (int r = begin - radius; r < end + radius; ++r) pass.step(r);
+        });
+        float* swap = from;
+        from = to;
+        to = swap;
+    }
+    return from;
 }
 
 void solve(const float* prev, const float* curr, float* flow, bool use_initial, int height, int width,
            const Farneback& p, float* scratch, const Rows& rows) {
     const SolveMemory memory = solve_memory(height, width, p);
-    float* from = scratch;
-    float* to = from + memory.flow;
-    float* kernel = to + memory.flow;
+    float* const flows[2] = {scratch, scratch + memory.flow};
+    float* kernel = scratch + 2 * memory.flow;
     float* bands = kernel + memory.kernel;
     const Window window = window_of(p);
     if (window.gaussian && window.radius > 0)
@@ -903,37 +975,23 @@ void solve(const float* prev, const float* curr, float* flow, bool use_initial, 
         fill(kernel, window.length, 1.0f);
     const int top = top_level(height, width, p);
     Level coarse{};
+    const float* below = flows[1]; // the flow of the coarser level
     for (int k = top; k >= 0; --k) {
         const Level level = level_at(height, width, p, k);
-        const Index last_column = level.stride - 1;
+        float* from = below == flows[1] ? flows[0] : flows[1];
+        float* to = below == flows[1] ? flows[1] : flows[0];
         strips(rows, level.height, bands, memory.band, [&](int begin, int end, float* own) {
-            for (int y = 2 * begin; y < 2 * end; ++y) // the padding stays 0 in both: it is read, never written
-                for (Index x = last_column; x >= level.width; --x) from[y * level.stride + x] = 0.0f;
             if (k < top)
-                enlarge(to, coarse, from, level, static_cast<float>(1.0 / p.pyr_scale), begin, end, own);
+                enlarge(below, coarse, from, level, static_cast<float>(1.0 / p.pyr_scale), begin, end, own);
             else if (use_initial)
                 reduce(flow, height, width, from, level, begin, end, own);
             else
                 fill(from + 2 * level.stride * begin, 2 * level.stride * (end - begin), 0.0f);
+            for (int y = 2 * begin; y < 2 * end; ++y) // the padding is read
+                fill(from + y * level.stride + level.width, level.row - level.width, 0.0f);
         });
-        for (int i = 0; i < p.iterations; ++i) {
-            const bool final = k == 0 && i == p.iterations - 1;
-            const Iteration it{
-                prev + level.offset, curr + level.offset, from, to, final ? flow : nullptr, level, window, kernel};
-            strips(rows, level.height, bands, memory.band, [&](int begin, int end, float* own) {
-                if (i == 0)
-                    for (int y = 2 * begin; y < 2 * end; ++y)
-                        for (Index x = last_column; x >= level.width; --x) to[y * level.stride + x] = 0.0f;
-                iterate(it, begin, end, own);
-            });
-            float* swap = from;
-            from = to;
-            to = swap;
-        }
-        // The level's flow is in `from` now; the next level reads it from `to`.
-        float* swap = from;
-        from = to;
-        to = swap;
+        below = iterate(prev + level.offset, curr + level.offset, from, to, k == 0 ? flow : nullptr, p.iterations,
+                        level, window, kernel, bands, memory.band, rows);
         coarse = level;
     }
 }
@@ -946,7 +1004,7 @@ std::size_t farneback_frame_size(int height, int width, const Farneback& p) {
 }
 
 std::size_t farneback_scratch_size(int height, int width, const Farneback& p) {
-    const Index a = prepare_memory(height, width, p).total(height), b = solve_memory(height, width, p).total(height);
+    const Index a = prepare_memory(height, width, p).total(height), b = solve_memory(height, width, p).total();
     return a > b ? a : b;
 }
 
