@@ -229,6 +229,18 @@ def test_farneback_batches(backend: str, gaussian: bool) -> None:
     )
 
 
+@pytest.mark.parametrize("options", [{}, {"window": 1}, {"window": 41}, {"gaussian": True}], ids=str)
+def test_farneback_iterations_in_flight(backend: str, options: dict[str, Any]) -> None:
+    """On one thread iterations of a large level follow each other closely; threads that share its rows do one by one."""
+    if backend == "numba":
+        pytest.skip("the twin does one iteration after the other")
+    prev, curr = moved_pair(80, 512, reach=3.0)
+    options = {"levels": 0, "iterations": 10, **options}
+    np.testing.assert_array_equal(
+        farneback(prev, curr, threads=1, **options), farneback(prev, curr, threads=2, **options)
+    )
+
+
 @pytest.mark.parametrize("threads", [2, 3, 8])
 @pytest.mark.parametrize("window", [1, 4, 15, 41])
 def test_farneback_rows_shared(backend: str, threads: int, window: int) -> None:

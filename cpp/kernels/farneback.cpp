@@ -396,6 +396,7 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
         rxx[i] = xxi;
         rxy[i] = xyi;
     }
+    for (int c = 0; c < planes; ++c) fill(to + c * stride + level.row, stride - level.row, 0.0f); // taps may touch it
 }
 
 struct PrepareMemory {
@@ -939,11 +940,14 @@ float* iterate(const float* prev, const float* next, float* from, float* to, flo
             const Iteration inner{prev, next, from, from, nullptr, level, window, kernel};
             const Iteration final{prev, next, from, from, ends ? result : nullptr, level, window, kernel};
             Pass pass[in_flight];
-            for (int t = -radius; t < height + radius * passes; ++t)
+            for (int t = 0; t < height + radius * passes; ++t)
                 for (int i = 0; i < passes; ++i) {
-                    const int r = t - i * radius;
-                    if (r == -radius) pass[i].start(i == passes - 1 ? final : inner, 0, memory + i * band);
-                    if (r >= -radius && r < height + radius) pass[i].step(r);
+                    const int r = t - i * radius; // the pass before has solved row r
+                    if (r == 0) {
+                        pass[i].start(i == passes - 1 ? final : inner, 0, memory + i * band);
+                        for (int above = -radius; above < 0; ++above) pass[i].step(above);
+                    }
+                    if (r >= 0 && r < height + radius) pass[i].step(r);
                 }
         }
         return from;
