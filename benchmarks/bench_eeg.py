@@ -99,7 +99,7 @@ def bench_ways_of_band_power(
     starts = np.rint(np.arange(int(9000 / hop) + 1) * hop).astype(np.int64)
     data = recording[:16, :10_000]
     costs = {
-        route.way if route.way != "overlapping" else "segments" if route.segment > 1 else "samples": (route, cost)
+        route.way if route.way != "overlapping" else "segments" if route.cuts else "samples": (route, cost)
         for route, cost in plan.costs(starts, len(data)).items()
     }
     if way not in costs:

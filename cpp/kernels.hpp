@@ -100,7 +100,8 @@ struct OverlappingBandPower {
     const std::int64_t* starts;              // first sample of each window, within the data
     const std::int64_t* order;               // the windows by rising start
     int window;
-    int segment; // divides the window and the number of every start: windows meet at multiples of it
+    const std::int32_t* cuts; // rising, from 0: where in every `window` samples of the recording windows begin
+    int n_cuts;               // 0: anywhere
     double a, b;
     bool detrend;             // remove each window's mean
     const std::int32_t* bins; // rising: the DFT bins that the bands need

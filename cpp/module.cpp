@@ -202,23 +202,28 @@ void band_power(const py::array& data, Floats out, const Ints& starts, const Flo
 }
 
 void overlapping_band_power(const py::array& data, Floats out, const Ints& starts, std::int64_t first, int window,
-                            int segment, double a, double b, bool detrend,
+                            const py::array_t<std::int32_t, py::array::c_style>& cuts, double a, double b, bool detrend,
                             const py::array_t<std::int32_t, py::array::c_style>& bins, const Floats& weights,
                             int threads) {
     const bool float64 = data.dtype().equal(py::dtype::of<double>());
     require(float64 || data.dtype().equal(py::dtype::of<float>()), "data must be float32 or float64");
     require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
             "data must be (channel, sample), with adjacent samples");
-    require(starts.ndim() == 1 && bins.ndim() == 1 && weights.ndim() == 2 && weights.shape(1) == bins.shape(0),
-            "starts, bins must be 1-D, weights (band, bin)");
+    require(starts.ndim() == 1 && cuts.ndim() == 1 && bins.ndim() == 1 && weights.ndim() == 2 &&
+                weights.shape(1) == bins.shape(0),
+            "starts, cuts, bins must be 1-D, weights (band, bin)");
     require(out.ndim() == 3 && out.shape(0) == starts.shape(0) && out.shape(1) == data.shape(0) &&
                 out.shape(2) == weights.shape(0),
             "out must be (window, channel, band)");
     require(window >= 2 && window <= 1 << 24 && first >= 0, "window or first out of range");
-    require(segment >= 1 && window % segment == 0, "segment must divide window");
+    const int n_cuts = static_cast<int>(cuts.shape(0));
+    for (int i = 0; i < n_cuts; ++i)
+        require(i ? cuts.data()[i] > cuts.data()[i - 1] && cuts.data()[i] < window : cuts.data()[i] == 0,
+                "cuts must rise from 0 to less than window");
     for (py::ssize_t i = 0; i < starts.shape(0); ++i) {
         require(starts.data()[i] >= 0 && starts.data()[i] + window <= data.shape(1), "a window leaves the data");
-        require((starts.data()[i] + first) % segment == 0, "segment must divide the number of every start");
+        require(!n_cuts || std::binary_search(cuts.data(), cuts.data() + n_cuts, (starts.data()[i] + first) % window),
+                "every window must begin at a cut");
     }
     for (py::ssize_t i = 0; i < bins.shape(0); ++i)
         require(bins.data()[i] > (i ? bins.data()[i - 1] : -1) && bins.data()[i] <= window / 2,
@@ -231,7 +236,8 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
                              starts.data(),
                              nullptr,
                              window,
-                             segment,
+                             cuts.data(),
+                             n_cuts,
                              a,
                              b,
                              detrend,
@@ -254,7 +260,7 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
     // Threads that have no group of their own share its windows. What is cut off costs up to a window's samples anew.
     const std::ptrdiff_t pieces = threads == 1 ? 1 : std::min((2 * threads + groups - 1) / groups, windows);
     // As many bins at a time as have a table of some megabytes.
-    const int panel = std::clamp((1 << 18) / (window / segment), 4, 64);
+    const int panel = std::clamp((1 << 18) / (n_cuts ? n_cuts : window), 4, 64);
     std::vector<float> table;
     for (int bin = 0; bin < n_bins; bin += panel) {
         job.bins = bins.data() + bin;
@@ -316,7 +322,7 @@ PYBIND11_MODULE(_core, m) {
           py::arg("nfft"), exact("bins"), exact("weights"), py::arg("threads"),
           "Weighted sums of |DFT|^2 over windows, written to out.");
     m.def("overlapping_band_power", overlapping_band_power, exact("data"), exact("out"), exact("starts"),
-          py::arg("first"), py::arg("window"), py::arg("segment"), py::arg("a"), py::arg("b"), py::arg("detrend"),
+          py::arg("first"), py::arg("window"), exact("cuts"), py::arg("a"), py::arg("b"), py::arg("detrend"),
           exact("bins"), exact("weights"), py::arg("threads"),
           "The same with sums that windows share, for a taper a - b cos and a DFT as long as they are.");
 }

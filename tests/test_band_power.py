@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from mmme_fast import eeg
-from mmme_fast._backend import kernels
+from mmme_fast._backend import backends, kernels
 
 RTOL = 5e-5
 TAPERS = {"boxcar": (1.0, 0.0), "hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
@@ -52,10 +52,14 @@ def overlapping(
     detrend: bool = True,
     first: int = 0,
     threads: int = 1,
+    cuts: Any = None,
 ) -> NDArray[np.float32]:
+    """With segments of equal length, of any length, or sample by sample (1)."""
+    if cuts is None:
+        cuts = np.arange(0, n if segment > 1 else 0, segment)
     out = np.full((len(starts), len(data), len(weights)), np.nan, np.float32)
     kernels().overlapping_band_power(
-        data, out, starts - first, first, n, segment, *TAPERS[taper], detrend, bins, weights, threads
+        data, out, starts - first, first, n, np.asarray(cuts, np.int32), *TAPERS[taper], detrend, bins, weights, threads
     )
     return out
 
@@ -105,6 +109,9 @@ def test_overlapping_windows_are_scipys_periodograms(
     weights = rng.random((3, len(bins))).astype(np.float32)
     got = overlapping(data, starts, n, segment, bins, weights, taper, detrend, threads=2)
     want = expected(data, starts, n, bins, weights, taper, detrend)
+    np.testing.assert_allclose(got, want, rtol=RTOL, atol=1e-7 * want.max())
+    cuts = np.unique([0, *(starts % n), *rng.integers(0, n, 3)])
+    got = overlapping(data, starts, n, segment, bins, weights, taper, detrend, threads=2, cuts=cuts)
     np.testing.assert_allclose(got, want, rtol=RTOL, atol=1e-7 * want.max())
 
 
@@ -170,29 +177,33 @@ def test_streams_have_the_bits_of_the_whole(backend: str, options: dict[str, Any
         assert np.array_equal(got, want)
 
 
-def test_windows_share_what_they_can_where_that_costs_less() -> None:
+def test_windows_share_what_they_can_where_that_costs_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(backends()) <= set(eeg._COSTS)
+    monkeypatch.setattr(eeg, "_COSTS", dict.fromkeys(eeg._COSTS, eeg._COSTS["avx2"]))
+
     def route(channels: int, starts: Any, **options: Any) -> tuple[str, int, int]:
-        way, *segments = eeg._Plan.of(1000.0, eeg._chosen(None, **options)).route(
+        """The way, the number of segments and the first sample."""
+        way, cuts, origin = eeg._Plan.of(1000.0, eeg._chosen(None, **options)).route(
             np.asarray(starts).astype(np.int64), channels
         )
-        return (way, *segments)
+        return way, len(cuts), origin
 
     every_100 = 100 * np.arange(50)
-    assert route(64, every_100) == ("overlapping", 100, 0)
-    assert route(64, every_100 + 7) == ("overlapping", 100, 7)  # segments count from the first window
-    assert route(64, every_100[::-1] + 7, window=0.96) == ("overlapping", 20, 7)
-    assert route(64, 1000 * np.arange(9)) == ("overlapping", 1000, 0)
-    assert route(64, 20_000 * np.arange(9)) == ("overlapping", 1000, 0)  # far apart
-    assert route(64, [0, 3000, 3001]) == ("direct", 1, 0)
-    assert route(64, np.rint(np.arange(300) * 1000 / 150)) == ("overlapping", 1, 0)
-    assert route(64, np.arange(0, 6000, 151)) == ("overlapping", 1, 0)
-    assert route(1, 1000 * np.arange(9)) == ("direct", 1, 0)  # one lane of many
-    assert route(1, 6 * np.arange(500)) == ("overlapping", 1, 0)
-    assert route(64, [0, 60_000], window=30.0, subwindow=4.0) == ("overlapping", 2000, 0)
-    assert route(64, [0, 60_000], window=30.0, subwindow=4.0, average="median") == ("fft", 1, 0)
+    assert route(64, every_100) == ("overlapping", 10, 0)
+    assert route(64, every_100 + 7) == ("overlapping", 10, 7)  # segments count from the first window
+    assert route(64, every_100[::-1] + 7, window=0.96) == ("overlapping", 48, 7)
+    assert route(64, 1000 * np.arange(9)) == ("overlapping", 1, 0)
+    assert route(64, 20_000 * np.arange(9)) == ("overlapping", 1, 0)  # far apart
+    assert route(64, [0, 3000, 3001]) == ("overlapping", 2, 0)
+    assert route(64, np.rint(np.arange(300) * 1000 / 29.97)) == ("overlapping", 0, 0)  # anywhere
+    assert route(64, np.arange(0, 6000, 151)) == ("overlapping", 40, 0)
+    assert route(1, 1000 * np.arange(9)) == ("direct", 0, 0)  # one lane of many
+    assert route(1, 6 * np.arange(500))[0] == "overlapping"
+    assert route(64, [0, 60_000], window=30.0, subwindow=4.0) == ("overlapping", 2, 0)
+    assert route(64, [0, 60_000], window=30.0, subwindow=4.0, average="median") == ("fft", 0, 0)
     for options in ({"nfft": 1024}, {"taper": "hann_symmetric"}):
-        assert route(64, every_100, **options) == ("direct", 1, 0)
-    assert route(64, every_100, detrend="linear") == ("fft", 1, 0)
+        assert route(64, every_100, **options) == ("direct", 0, 0)
+    assert route(64, every_100, detrend="linear") == ("fft", 0, 0)
 
 
 def test_the_route_leads_to_its_kernel(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +216,7 @@ def test_the_route_leads_to_its_kernel(backend: str, monkeypatch: pytest.MonkeyP
             kernel(*args)
 
         monkeypatch.setattr(kernels(), name, noted)
-    data = noise(16, 400)
-    eeg.band_power(data, 100, hop=0.1)
-    eeg.band_power(data, 100, hop=0.1, taper="hann_symmetric")
+    data = noise(16, 800)
+    eeg.band_power(data, 200, hop=0.1)
+    eeg.band_power(data, 200, hop=0.1, taper="hann_symmetric")
     assert asked == ["overlapping_band_power", "band_power"]

@@ -172,9 +172,9 @@ void fill_tables(const BandPower& job, const std::int32_t* bins, int n_bins, con
 
 // Overlapping windows.
 
-constexpr int most = 256;                  // windows whose DFT is in memory at a time
-constexpr int ahead = 4;                   // windows that are finished while their DFT is in the first-level cache
-constexpr int wide = lanes == 16 ? 13 : 6; // bins whose sums fit into registers
+constexpr int most = 256;                     // windows whose sums are in memory at a time where there are no cuts
+constexpr int wide = lanes == 16 ? 13 : 6;    // bins whose sums fit into registers
+constexpr int together = lanes == 16 ? 4 : 2; // classes of bins likewise
 
 // The bins whose DFT is needed: the bands' and both neighbours of each. One below 0 or above n / 2 is like any other.
 template <class Each> int neighbourhood(const OverlappingBandPower& job, const Each& each) {
@@ -185,18 +185,18 @@ template <class Each> int neighbourhood(const OverlappingBandPower& job, const E
     return count;
 }
 
-// Calls with.operator()<W>(first) for groups of W of `count` bins, as few and as equal as can be.
+// Calls with.operator()<W>(first) for groups of W of `count`, W at most `largest`, as few and as equal as can be.
 template <int W, class With> void group_of(int size, int first, const With& with) {
     if (size == W)
         with.template operator()<W>(first);
     else if constexpr (W > 1)
         group_of<W - 1>(size, first, with);
 }
-template <class With> void in_groups(int count, const With& with) {
+template <int largest = wide, class With> void in_groups(int count, const With& with) {
     int first = 0;
-    for (int groups = (count + wide - 1) / wide; groups > 0; --groups) {
+    for (int groups = (count + largest - 1) / largest; groups > 0; --groups) {
         const int size = (count - first + groups - 1) / groups;
-        group_of<wide>(size, first, with);
+        group_of<largest>(size, first, with);
         first += size;
     }
 }
@@ -207,43 +207,53 @@ template <class With> void in_groups(int count, const With& with) {
 // a segment, bins whose phases agree at all multiples of the step, but for the sign, are a class: they take the same
 // sums over j, and only those over m are their own.
 struct OverlappingLayout {
-    int count = 0;                     // of a DFT's bins
-    int constants[2], n_constants = 0; // those that a constant changes: bin 0, which is bin n as well
-    int segments, step, steps, period; // segments of a window, samples of a step, steps of a segment and of a window
-    int half, classes, parts;          // of a step; of bins; sums of each class
-    int batch;                         // windows whose DFT is in memory
-    std::ptrdiff_t ones, turns, waves, signs, places, ends, circle, table_size;
-    std::ptrdiff_t dft, offsets, tile, pairs, folded, shares, dfts, running, power, centres, ranges, size;
+    int count = 0;                               // of a DFT's bins
+    int constants[2], n_constants = 0;           // those that a constant changes: bin 0, which is bin n as well
+    int segments, longest;                       // of a window; samples of the longest
+    int step, steps, period;                     // samples of a step, steps of a segment and of a window
+    int half[2] = {}, most_half, classes, parts; // of even and odd segments, or of a step; of bins; sums of each class
+    int slots;                                   // DFTs in memory: of each segment, or of so many windows
+    std::ptrdiff_t ones, turns, waves[2], places, ends, circle, table_size;
+    std::ptrdiff_t dft, offsets, tile, pairs, folded, dfts, running, power, centres, ranges, size;
 
     explicit OverlappingLayout(const OverlappingBandPower& job) {
         count = neighbourhood(job, [&](int place, int bin) {
             if (bin % job.window == 0) constants[n_constants++] = place;
         });
-        segments = job.window / job.segment;
-        step = job.segment;
-        // The step that takes least; the sums of classes have short loops and cost about three times as much. Like the
-        // segment it is odd or even, so that m and -m meet.
+        const bool shared = job.n_cuts > 0;
+        segments = shared ? job.n_cuts : job.window;
+        longest = 1;
+        bool equal = shared;
+        for (int j = 0; shared && j < segments; ++j) {
+            const int own = length(job, j), rows_of = (own + 1) / 2;
+            if (own > longest) longest = own;
+            if (rows_of > half[own % 2]) half[own % 2] = rows_of;
+            equal = equal && own == length(job, 0);
+        }
+        // The step that takes least, where all segments are alike; the sums of classes cost half as much again. Like
+        // the segment it is odd or even, so that m and -m meet.
+        step = longest;
         double least = static_cast<double>(count) * step;
-        for (int i = 2 - job.segment % 2; i <= 1024 && i < job.segment; i += 2)
-            if (job.segment % i == 0) {
-                const double sums = (job.window / i / 2 + 1.0) * (job.segment / i / 2 + 1.0);
-                const double all = 2.0 * i * (count + 3 * sums);
+        for (int i = 2 - longest % 2; equal && i <= 1024 && i < longest; i += 2)
+            if (longest % i == 0) {
+                const double sums = (job.window / i / 2 + 1.0) * (longest / i / 2 + 1.0);
+                const double all = 2.0 * i * (count + 1.5 * sums);
                 if (all < least) least = all, step = i;
             }
-        steps = job.segment / step;
+        steps = longest / step;
+        if (steps > 1) half[step % 2] = (step + 1) / 2;
+        most_half = half[0] > half[1] ? half[0] : half[1];
         period = job.window / step;
-        half = (step + 1) / 2;
         classes = steps > 1 ? period / 2 + 1 : 1;
         parts = steps > 1 ? 4 : 2;
-        batch = segments < most ? segments : most;
+        slots = shared ? segments : most;
 
         const std::ptrdiff_t both = 2 * static_cast<std::ptrdiff_t>(count);
-        const bool shared = job.segment > 1;
         ones = 0;
         turns = ones + both * segments;
-        waves = turns + shared * both * segments;
-        signs = waves + shared * both * half;
-        places = signs + count;
+        waves[0] = turns + shared * 2 * both * segments;
+        waves[1] = waves[0] + both * half[0];
+        places = waves[1] + both * half[1];
         ends = places + count;
         circle = ends + classes;
         table_size = circle + 4 * static_cast<std::ptrdiff_t>(job.window);
@@ -251,16 +261,19 @@ struct OverlappingLayout {
         dft = both * lanes;
         offsets = 0;
         tile = offsets + (2 * static_cast<std::ptrdiff_t>(segments) + lanes) * lanes;
-        pairs = tile + shared * (static_cast<std::ptrdiff_t>(job.segment) + lanes) * lanes;
+        pairs = tile + (static_cast<std::ptrdiff_t>(longest) + lanes) * lanes;
         folded = pairs + 4 * (steps / 2 + 1) * static_cast<std::ptrdiff_t>(lanes);
-        shares = folded + shared * parts * classes * static_cast<std::ptrdiff_t>(half) * lanes;
-        dfts = shares + shared * 2 * segments * dft;
-        running = dfts + batch * dft;
+        dfts = folded + parts * classes * static_cast<std::ptrdiff_t>(most_half) * lanes;
+        running = dfts + (slots + 1) * dft;
         power = running + dft;
         centres = power + static_cast<std::ptrdiff_t>(job.n_bins) * lanes;
         ranges = centres + padded(job.n_bins);
         size = ranges + padded(2 * static_cast<std::ptrdiff_t>(job.n_bands));
     }
+
+    // Where the j-th segment of n samples begins, and how many samples it has.
+    static int cut(const OverlappingBandPower& job, int j) { return j < job.n_cuts ? job.cuts[j] : job.window; }
+    static int length(const OverlappingBandPower& job, int j) { return cut(job, j + 1) - cut(job, j); }
 
     // The class of a bin, and what the bin is to have the class's phases and not their negatives.
     struct Phases {
@@ -366,11 +379,12 @@ void gather(const Group<T>& group, std::ptrdiff_t reference, std::ptrdiff_t begi
     }
 }
 
-// DFT of a segment from its folded samples (m, part, lane) and waves (m, bin, cos and sin about its centre), turned by
-// (bin, cos and -sin) to phases that count from the anchor.
+// DFT of a segment from its folded samples (m, part, lane) and waves (m, bin, cos and sin about its centre), turned to
+// phases that count from the anchor; turns (bin, 4): cos and -sin, the DFT of ones about the centre, and the sign of
+// the bin in its class. The segment and its offset are added to the running sums.
 template <int W, bool stepped>
-void segment_dft(const float* folded, int half, const float* waves, const float* turn, const float* signs,
-                 const std::int32_t* places, float* dft) {
+void segment_dft(const float* folded, int half, const float* waves, const float* turns, const std::int32_t* places,
+                 Vec offset, float* dft, float* running) {
     constexpr int parts = stepped ? 4 : 2;
     Vec sums[2 * W] = {};
     for (int m = 0; m < half; ++m, folded += parts * lanes, waves += 2 * W) {
@@ -385,18 +399,50 @@ void segment_dft(const float* folded, int half, const float* waves, const float*
         }
     }
     MMME_UNROLL
-    for (int w = 0; w < W; ++w) {
-        const float c = turn[2 * w], s = turn[2 * w + 1];
-        float* to = dft + places[w] * 2 * static_cast<std::ptrdiff_t>(lanes);
-        store(to, c * sums[2 * w] + s * sums[2 * w + 1]);
-        store(to + lanes, signs[w] * (s * sums[2 * w] - c * sums[2 * w + 1]));
+    for (int w = 0; w < W; ++w, turns += 4) {
+        const float c = turns[0], s = turns[1];
+        const std::ptrdiff_t at = (stepped ? places[w] : places[0] + w) * 2 * static_cast<std::ptrdiff_t>(lanes);
+        const Vec ones = turns[2] * offset, whole = sums[2 * w] + ones;
+        Vec re = c * sums[2 * w] + s * sums[2 * w + 1], im = s * sums[2 * w] - c * sums[2 * w + 1];
+        Vec re_with = c * whole + s * sums[2 * w + 1], im_with = s * whole - c * sums[2 * w + 1];
+        if constexpr (stepped) im = turns[3] * im, im_with = turns[3] * im_with;
+        store(dft + at, re);
+        store(dft + at + lanes, im);
+        store(running + at, load(running + at) + re_with);
+        store(running + at + lanes, load(running + at + lanes) + im_with);
     }
 }
 
-// Folds a segment (sample, lane) about its centre, and where it has several steps each class's sums over them.
-void fold_segment(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const float* tile,
-                  float* pairs, float* folded) {
-    const int last = job.segment - 1;
+// The sums of K classes over the steps of a segment, from its (step, part, lane), for one distance from the centre.
+template <int K>
+void class_sums(const float* pairs, int steps, const float* circle, int step, int period, int first,
+                std::ptrdiff_t stride, float* to) {
+    Vec sums[K][4] = {};
+    int angles[K] = {};
+    for (int j = 0; j <= steps / 2; ++j, pairs += 4 * lanes) {
+        const Vec a = load(pairs), b = load(pairs + lanes), c = load(pairs + 2 * lanes), d = load(pairs + 3 * lanes);
+        MMME_UNROLL
+        for (int k = 0; k < K; ++k) {
+            const float* wave = circle + 4 * static_cast<std::ptrdiff_t>(angles[k]) * step; // (cos, -sin)
+            sums[k][0] += wave[0] * a;
+            sums[k][1] += wave[0] * b;
+            sums[k][2] -= wave[1] * c;
+            sums[k][3] -= wave[1] * d;
+            angles[k] += angles[k] < period - first - k ? first + k : first + k - period;
+        }
+    }
+    MMME_UNROLL
+    for (int k = 0; k < K; ++k) {
+        MMME_UNROLL
+        for (int part = 0; part < 4; ++part) store(to + (first + k) * stride + part * lanes, sums[k][part]);
+    }
+}
+
+// Folds a segment of `length` (sample, lane) about its centre, and where it has several steps each class's sums over
+// them.
+void fold_segment(const OverlappingLayout& at, const float* table, const float* tile, int length, float* pairs,
+                  float* folded) {
+    const int last = length - 1;
     // The sum and the difference of the samples that lie `twice` / 2 after and before the centre.
     const auto sum = [&](int twice) {
         const Vec r = load(tile + (last + twice) / 2 * lanes), l = load(tile + (last - twice) / 2 * lanes);
@@ -405,14 +451,17 @@ void fold_segment(const OverlappingBandPower& job, const OverlappingLayout& at, 
     const auto difference = [&](int twice) {
         return load(tile + (last + twice) / 2 * lanes) - load(tile + (last - twice) / 2 * lanes);
     };
-    for (int i = 0; i < at.half; ++i) {
-        const int m = 2 * i + (at.step % 2 == 0);
-        float* to = folded + i * at.parts * lanes;
-        if (at.steps == 1) {
-            store(to, sum(m));
-            store(to + lanes, difference(m));
-            continue;
+    if (at.steps == 1) {
+        for (int m = length % 2 == 0; m <= last; m += 2, folded += 2 * lanes) {
+            store(folded, sum(m));
+            store(folded + lanes, difference(m));
         }
+        return;
+    }
+    const int half = at.half[at.step % 2];
+    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(half) * 4 * lanes;
+    for (int i = 0; i < half; ++i, folded += 4 * lanes) {
+        const int m = 2 * i + (at.step % 2 == 0);
         for (int j = 0; j <= at.steps / 2; ++j) {
             const int ahead_of = 2 * j * at.step + m, behind = 2 * j * at.step - m;
             Vec a = {}, b = {}, p = {}, q = {};
@@ -424,182 +473,180 @@ void fold_segment(const OverlappingBandPower& job, const OverlappingLayout& at, 
             store(pair + 2 * lanes, b - a);
             store(pair + 3 * lanes, p + q);
         }
-        for (int which = 0; which < at.classes; ++which, to += at.half * at.parts * lanes) {
-            Vec sums[4] = {};
-            for (int j = 0, angle = 0; j <= at.steps / 2; ++j) {
-                const float* wave = table + at.circle + 4 * static_cast<std::ptrdiff_t>(angle) * at.step;
-                const float* pair = pairs + 4 * j * lanes;
-                sums[0] += wave[0] * load(pair);
-                sums[1] += wave[0] * load(pair + lanes);
-                sums[2] += wave[1] * load(pair + 2 * lanes);
-                sums[3] += wave[1] * load(pair + 3 * lanes);
-                angle += angle < at.period - which ? which : which - at.period;
-            }
-            store(to, sums[0]);
-            store(to + lanes, sums[1]);
-            store(to + 2 * lanes, Vec{} - sums[2]); // the circle has -sin
-            store(to + 3 * lanes, Vec{} - sums[3]);
-        }
+        in_groups<together>(at.classes, [&]<int K>(int first) {
+            class_sums<K>(pairs, at.steps, table + at.circle, at.step, at.period, first, stride, folded);
+        });
     }
 }
 
 // DFT of the segment that begins at sample `begin` and is the j-th of its n samples, less its first sample, so that a
-// large offset costs no digits.
+// large offset costs no digits. Less that at the anchor it is added to the running sums.
 template <class T>
 void share(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T>& group,
-           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, float* scratch, float* dft) {
+           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, const float* offset, float* scratch,
+           float* dft) {
     float* folded = scratch + at.folded;
-    gather(group, begin, begin, begin + job.segment, low, high, scratch + at.tile);
-    fold_segment(job, at, table, scratch + at.tile, scratch + at.pairs, folded);
+    const int length = at.length(job, j), odd = (at.steps > 1 ? at.step : length) % 2, half = at.half[odd];
+    const int rows_of = at.steps > 1 ? half : (length + 1) / 2;
+    gather(group, begin, begin, begin + length, low, high, scratch + at.tile);
+    fold_segment(at, table, scratch + at.tile, length, scratch + at.pairs, folded);
     const std::int32_t* places = reinterpret_cast<const std::int32_t*>(table + at.places);
     const std::int32_t* ends = reinterpret_cast<const std::int32_t*>(table + at.ends);
     for (int which = 0, begins = 0; which < at.classes; begins = ends[which++]) {
         in_groups(ends[which] - begins, [&]<int W>(int first) {
             const std::ptrdiff_t own = begins + first;
             const auto run = at.steps > 1 ? segment_dft<W, true> : segment_dft<W, false>;
-            run(folded + static_cast<std::ptrdiff_t>(which) * at.half * at.parts * lanes, at.half,
-                table + at.waves + 2 * own * at.half, table + at.turns + 2 * own * at.segments + 2 * W * j,
-                table + at.signs + own, places + own, dft);
+            run(folded + static_cast<std::ptrdiff_t>(which) * half * at.parts * lanes, rows_of,
+                table + at.waves[odd] + 2 * own * half, table + at.turns + 4 * (own * at.segments + W * j),
+                places + own, load(offset), dft, scratch + at.running);
         });
     }
 }
 
-// Sums over segments, on from number `from` or back from it: of the segments' own DFT, where they have one (shared),
-// and of their offset times the DFT of ones. At every stop the sums so far become its DFT, or on the way on are added
-// to it. They are added up segment by segment, so that no stop matters to the others.
-template <int W, bool back, bool shared>
-void sweep(const float* offsets, const float* shares, std::ptrdiff_t stride, const float* ones, int from,
-           const int* stops, int count, float* running, float* dfts) {
+// Sums back from the anchor of the samples, less that at the anchor, times the DFT of ones. At every stop those so far
+// become its DFT. Where there are segments (shared) each is a stop and has a DFT of its own, whose place the sums take.
+// They are added up segment by segment, so that no stop matters to the others.
+template <int W, bool shared>
+void sweep_back(const float* offsets, const float* ones, int from, const int* stops, int first, int end,
+                std::ptrdiff_t stride, float* dfts) {
+    Vec sums[2 * W] = {};
+    int t = from;
+    for (int i = end; i-- > first;) {
+        float* dft = dfts + i * stride;
+        for (const int stop = shared ? i : stops[i]; t > stop;) {
+            --t;
+            const Vec offset = load(offsets + static_cast<std::ptrdiff_t>(t) * lanes);
+            const float* row = ones + static_cast<std::ptrdiff_t>(t) * 2 * W;
+            MMME_UNROLL
+            for (int w = 0; w < 2 * W; ++w) {
+                if constexpr (shared) sums[w] += load(dft + w * lanes);
+                sums[w] += row[w] * offset;
+            }
+        }
+        MMME_UNROLL
+        for (int w = 0; w < 2 * W; ++w) store(dft + w * lanes, sums[w]);
+    }
+}
+
+// The running sums go on over samples begin..end.
+template <int W> void sweep_on(const float* offsets, const float* ones, int begin, int end, float* running) {
     Vec sums[2 * W];
     MMME_UNROLL
     for (int w = 0; w < 2 * W; ++w) sums[w] = load(running + w * lanes);
-    std::ptrdiff_t t = from;
-    for (int i = back ? count - 1 : 0; back ? i >= 0 : i < count; i += back ? -1 : 1) {
-        for (; t != stops[i]; t += back ? -1 : 1) {
-            const std::ptrdiff_t at = back ? t - 1 : t;
-            const Vec offset = load(offsets + at * lanes);
-            const float* row = ones + at * 2 * W;
-            const float* own = shares + at * stride;
-            MMME_UNROLL
-            for (int w = 0; w < W; ++w) {
-                const Vec re = row[2 * w] * offset, im = row[2 * w + 1] * offset;
-                sums[2 * w] += shared ? re + load(own + 2 * w * lanes) : re;
-                sums[2 * w + 1] += shared ? im + load(own + (2 * w + 1) * lanes) : im;
-            }
-        }
-        float* dft = dfts + i * stride;
+    for (std::ptrdiff_t t = begin; t < end; ++t) {
+        const Vec offset = load(offsets + t * lanes);
+        const float* row = ones + t * 2 * W;
         MMME_UNROLL
-        for (int w = 0; w < 2 * W; ++w) store(dft + w * lanes, back ? sums[w] : load(dft + w * lanes) + sums[w]);
+        for (int w = 0; w < 2 * W; ++w) sums[w] += row[w] * offset;
     }
     MMME_UNROLL
     for (int w = 0; w < 2 * W; ++w) store(running + w * lanes, sums[w]);
 }
 
-// |DFT of the tapered window|^2 of the bands' bins, from the window's DFT without a taper; phase: (cos, -sin) of where
-// the window starts, as the taper does.
-void powers(const OverlappingBandPower& job, const float* phase, const float* dft, const std::int32_t* centres,
-            float* MMME_RESTRICT power) {
+// |DFT of the tapered window|^2 of the bands' bins, from the sums on both sides of the anchor; phase: (cos, -sin) of
+// where the window starts, as the taper does.
+void powers(const OverlappingBandPower& job, const float* phase, const float* before, const float* after,
+            const std::int32_t* centres, float* MMME_RESTRICT power) {
     const float a = static_cast<float>(job.a), c = static_cast<float>(job.b / 2) * phase[0],
                 s = static_cast<float>(job.b / 2) * -phase[1];
-    for (int b = 0; b < job.n_bins; ++b, power += lanes) {
-        const float* at = dft + centres[b] * 2 * static_cast<std::ptrdiff_t>(lanes);
-        const Vec left_re = load(at - 2 * lanes), left_im = load(at - lanes);
-        const Vec right_re = load(at + 2 * lanes), right_im = load(at + 3 * lanes);
-        const Vec re = a * load(at) - c * (right_re + left_re) + s * (right_im - left_im);
-        const Vec im = a * load(at + lanes) - c * (right_im + left_im) - s * (right_re - left_re);
-        store(power, re * re + im * im);
+    const auto sum = [&](std::ptrdiff_t i) { return load(before + i * lanes) + load(after + i * lanes); };
+    for (int b = 0; b < job.n_bins;) { // each run of neighbours
+        std::ptrdiff_t at = 2 * static_cast<std::ptrdiff_t>(centres[b]) - 2;
+        Vec left_re = sum(at), left_im = sum(at + 1), re = sum(at + 2), im = sum(at + 3);
+        do {
+            const Vec right_re = sum(at + 4), right_im = sum(at + 5);
+            const Vec tapered_re = a * re - c * (right_re + left_re) + s * (right_im - left_im);
+            const Vec tapered_im = a * im - c * (right_im + left_im) - s * (right_re - left_re);
+            store(power, tapered_re * tapered_re + tapered_im * tapered_im);
+            left_re = re, left_im = im, re = right_re, im = right_im;
+            at += 2, power += lanes, ++b;
+        } while (b < job.n_bins && centres[b] == centres[b - 1] + 1);
     }
 }
 
 // The windows `begin`..`end` in the order of their starts, which have one anchor. Segments up to `known` have their
 // DFT.
-template <class T>
+template <class T, bool shared>
 void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, float* out,
               std::ptrdiff_t group, std::ptrdiff_t begin, std::ptrdiff_t end, std::ptrdiff_t anchor,
               std::ptrdiff_t& known, float* scratch) {
-    const int n = job.window, count = static_cast<int>(end - begin);
+    const int n = job.window;
     const Group<T> own(job, group);
-    const std::ptrdiff_t low = job.starts[job.order[begin]], high = job.starts[job.order[end - 1]] + n;
-    float* offsets = scratch + at.offsets;
+    const auto start = [&](std::ptrdiff_t i) { return static_cast<std::ptrdiff_t>(job.starts[job.order[i]]); };
+    const std::ptrdiff_t block = anchor - n, low = start(begin), high = start(end - 1) + n;
+    float* offsets = scratch + at.offsets; // of the segments before the anchor, then of those after it
+    float* offsets_after = offsets + static_cast<std::ptrdiff_t>(at.segments) * lanes;
     float* dfts = scratch + at.dfts;
     float* running = scratch + at.running;
     float* power = scratch + at.power;
     const std::int32_t* centres = reinterpret_cast<const std::int32_t*>(scratch + at.centres);
     const std::int32_t* ranges = reinterpret_cast<const std::int32_t*>(scratch + at.ranges);
 
-    int stops[most]; // segments before the window's start behind the anchor, and before its end ahead of it
-    for (int i = 0; i < count; ++i)
-        stops[i] = static_cast<int>(job.starts[job.order[begin + i]] - anchor + n) / job.segment;
-
-    // The n samples behind the anchor and those ahead of it take turns in two places.
-    const std::ptrdiff_t number = (anchor + job.first) / n;
-    const auto block = [&](std::ptrdiff_t which) { return scratch + at.shares + which % 2 * at.segments * at.dft; };
-    if (job.segment > 1)
-        for (known = known > low ? known : low; known < high; known += job.segment) {
-            const int ahead_of = known >= anchor;
-            const int j = static_cast<int>(known - anchor + (ahead_of ? 0 : n)) / job.segment;
-            share(job, at, table, own, known, j, low, high, scratch, block(number + ahead_of) + j * at.dft);
-        }
-
     // A constant changes no bin but 0. Less the sample at the anchor, which every window holds, a large offset costs no
     // digits.
-    if (job.segment == 1)
-        gather(own, anchor, low, high, low, high, offsets);
-    else
-        for (std::ptrdiff_t t = low, i = 0; t < high; t += job.segment)
-            for (int l = 0; l < lanes; ++l)
-                offsets[i++] = static_cast<float>(own.channels[l][t] - own.channels[l][anchor]);
-    alignas(64) float constant[lanes];
-    for (int l = 0; l < lanes; ++l) constant[l] = static_cast<float>(static_cast<double>(own.channels[l][anchor]) * n);
-    const float* before = offsets - static_cast<std::ptrdiff_t>(stops[0]) * lanes;
-    const float* after = before + static_cast<std::ptrdiff_t>(at.segments) * lanes;
-
-    const auto run = [&]<bool shared>() {
-        for (std::ptrdiff_t i = 0; i < at.dft; ++i) running[i] = 0;
-        in_groups(at.count, [&]<int W>(int first) {
-            const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(first);
-            sweep<W, true, shared>(before, block(number) + from * lanes, at.dft, table + at.ones + from * at.segments,
-                                   at.segments, stops, count, running + from * lanes, dfts + from * lanes);
-        });
-        for (std::ptrdiff_t i = 0; i < at.dft; ++i) running[i] = 0;
-        for (int next = 0, row = 0; next < count; next += ahead) {
-            const int some = count - next < ahead ? count - next : ahead;
-            float* dft = dfts + next * at.dft;
-            in_groups(at.count, [&]<int W>(int first) {
-                const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(first);
-                sweep<W, false, shared>(after, block(number + 1) + from * lanes, at.dft,
-                                        table + at.ones + from * at.segments, row, stops + next, some,
-                                        running + from * lanes, dft + from * lanes);
-            });
-            row = stops[next + some - 1];
-            for (int i = next; i < next + some; ++i, dft += at.dft) {
-                for (int c = 0; c < at.n_constants; ++c) {
-                    float* zero = dft + at.constants[c] * 2 * static_cast<std::ptrdiff_t>(lanes);
-                    store(zero, job.detrend ? Vec{} : load(zero) + load(constant));
-                    if (job.detrend) store(zero + lanes, Vec{});
-                }
-                powers(job, table + at.circle + 4 * static_cast<std::ptrdiff_t>(stops[i] % at.segments) * job.segment,
-                       dft, centres, power);
-                float* to = out + (job.order[begin + i] * job.channels + group * lanes) * job.n_bands;
-                for (int k = 0; k < job.n_bands; ++k) {
-                    const float* weights = job.weights + k * job.weights_stride;
-                    Vec total = {};
-                    for (int b = ranges[2 * k]; b < ranges[2 * k + 1]; ++b)
-                        total += weights[b] * load(power + b * static_cast<std::ptrdiff_t>(lanes));
-                    alignas(64) float values[lanes];
-                    store(values, total);
-                    for (int l = 0; l < own.used; ++l) {
-                        float& value = to[l * static_cast<std::ptrdiff_t>(job.n_bands) + k];
-                        value = job.add ? value + values[l] : values[l];
-                    }
-                }
-            }
-        }
+    const auto offset_of = [&](std::ptrdiff_t t, float* to) {
+        for (int l = 0; l < lanes; ++l) to[l] = static_cast<float>(own.channels[l][t] - own.channels[l][anchor]);
     };
-    if (job.segment == 1)
-        run.template operator()<false>();
-    else
-        run.template operator()<true>();
+    int stops[most], first = 0, windows = static_cast<int>(end - begin);
+    if constexpr (shared) {
+        while (block + at.cut(job, first) < low) ++first;
+        windows = at.segments;
+        for (int j = first; j < at.segments; ++j) {
+            const std::ptrdiff_t t = block + job.cuts[j];
+            float* offset = offsets + static_cast<std::ptrdiff_t>(j) * lanes;
+            offset_of(t, offset);
+            if (t >= known) share(job, at, table, own, t, j, low, high, offset, scratch, dfts + j * at.dft);
+        }
+        for (std::ptrdiff_t i = 0; i < at.dft; ++i) dfts[at.segments * at.dft + i] = 0; // of the window at the anchor
+    } else {
+        for (int i = 0; i < windows; ++i) stops[i] = static_cast<int>(start(begin + i) - block);
+        gather(own, anchor, low, high, low, high, offsets + (low - block) * lanes);
+    }
+    in_groups(at.count, [&]<int W>(int bin) {
+        const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
+        sweep_back<W, shared>(offsets, table + at.ones + from * at.segments, at.segments, stops, first, windows, at.dft,
+                              dfts + from * lanes);
+    });
+
+    for (std::ptrdiff_t i = 0; i < at.dft; ++i) running[i] = 0;
+    if (!job.detrend)
+        for (int c = 0; c < at.n_constants; ++c)
+            for (int l = 0; l < lanes; ++l)
+                running[at.constants[c] * 2 * lanes + l] =
+                    static_cast<float>(static_cast<double>(own.channels[l][anchor]) * n);
+    int j = 0;
+    for (std::ptrdiff_t i = begin; i < end; ++i) {
+        const int place = static_cast<int>(start(i) - block);
+        if constexpr (shared) {
+            for (; at.cut(job, j) < place; ++j) {
+                const std::ptrdiff_t t = anchor + job.cuts[j];
+                offset_of(t, offsets_after);
+                share(job, at, table, own, t, j, low, high, offsets_after, scratch, dfts + j * at.dft);
+            }
+        } else {
+            in_groups(at.count, [&]<int W>(int bin) {
+                const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
+                sweep_on<W>(offsets_after, table + at.ones + from * at.segments, j, place, running + from * lanes);
+            });
+            j = place;
+        }
+        const float* before = dfts + (shared ? j : i - begin) * at.dft;
+        powers(job, table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n), before, running, centres, power);
+        float* to = out + (job.order[i] * job.channels + group * lanes) * job.n_bands;
+        for (int k = 0; k < job.n_bands; ++k) {
+            const float* weights = job.weights + k * job.weights_stride;
+            Vec total = {};
+            for (int b = ranges[2 * k]; b < ranges[2 * k + 1]; ++b)
+                total += weights[b] * load(power + b * static_cast<std::ptrdiff_t>(lanes));
+            alignas(64) float values[lanes];
+            store(values, total);
+            if (job.add)
+                for (int l = 0; l < own.used; ++l) to[l * static_cast<std::ptrdiff_t>(job.n_bands) + k] += values[l];
+            else
+                for (int l = 0; l < own.used; ++l) to[l * static_cast<std::ptrdiff_t>(job.n_bands) + k] = values[l];
+        }
+    }
+    known = anchor + at.cut(job, j);
 }
 
 } // namespace
@@ -681,7 +728,7 @@ std::size_t overlapping_table(const OverlappingBandPower& job) {
 // pi i / n, for i < 2 n.
 void overlapping_fill(const OverlappingBandPower& job, float* table) {
     const OverlappingLayout at(job);
-    const int n = job.window, segment = job.segment;
+    const int n = job.window;
     float* circle = table + at.circle;
     for (int i = 0; i <= n; ++i) {
         const int mirrored = i ? 2 * n - i : 0;
@@ -702,18 +749,25 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
             i += i < 2 * n - turn ? turn : turn - 2 * n;
         }
     };
+    const auto ones = [&](int bin, int length) { // their DFT about the centre
+        const double x = pi * bin / n;
+        return static_cast<float>(bin ? std::sin(x * length) / std::sin(x) : length);
+    };
+    const auto live = [&](int bin) { return job.detrend && bin % n == 0 ? 0.0f : 1.0f; }; // bin 0 is the mean
     neighbourhood(job, [&](int place, int signed_bin) {
         in_groups(at.count, [&]<int W>(int first) {
             if (place < first || place >= first + W) return;
             const int bin = (signed_bin + n) % n;
-            const double x = pi * bin / n;
-            const float one =
-                bin ? static_cast<float>(std::sin(x * segment) / std::sin(x)) : static_cast<float>(segment);
-            fill(table + at.ones + 2 * (static_cast<std::ptrdiff_t>(first) * at.segments + place - first), at.segments,
-                 W, bin, segment - 1, 2 * segment, one, one);
+            float* to = table + at.ones + 2 * (static_cast<std::ptrdiff_t>(first) * at.segments + place - first);
+            if (!job.n_cuts) return fill(to, n, W, bin, 0, 2, live(bin), live(bin));
+            for (int j = 0; j < at.segments; ++j, to += 2 * W) {
+                const int length = at.length(job, j);
+                const float all = live(bin) * ones(bin, length);
+                fill(to, 1, W, bin, 2 * at.cut(job, j) + length - 1, 0, all, all);
+            }
         });
     });
-    if (segment == 1) return;
+    if (!job.n_cuts) return;
     std::int32_t* places = reinterpret_cast<std::int32_t*>(table + at.places);
     std::int32_t* ends = reinterpret_cast<std::int32_t*>(table + at.ends);
     for (int which = 0, end = 0; which < at.classes; ++which) {
@@ -729,10 +783,16 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
                 for (int w = 0; w < W; ++w) {
                     const std::ptrdiff_t group = begin + first;
                     if (places[group + w] != place) continue;
-                    table[at.signs + group + w] = static_cast<float>(own.sign);
-                    fill(table + at.turns + 2 * (group * at.segments + w), at.segments, W, own.bin, segment - 1,
-                         2 * segment, 1, 1);
-                    fill(table + at.waves + 2 * (group * at.half + w), at.half, W, own.bin, at.step % 2 == 0, 2, 1, -1);
+                    float* turn = table + at.turns + 4 * (group * at.segments + w);
+                    for (int j = 0; j < at.segments; ++j, turn += 4 * W) {
+                        const int length = at.length(job, j);
+                        fill(turn, 1, W, own.bin, 2 * at.cut(job, j) + length - 1, 0, 1, 1);
+                        turn[2] = live(bin) * ones(own.bin, length);
+                        turn[3] = static_cast<float>(own.sign);
+                    }
+                    for (int odd = 0; odd < 2; ++odd)
+                        fill(table + at.waves[odd] + 2 * (group * at.half[odd] + w), at.half[odd], W, own.bin, !odd, 2,
+                             live(bin), -live(bin));
                 }
             });
         });
@@ -762,16 +822,15 @@ void overlapping_band_power(const OverlappingBandPower& job, const float* table,
         ranges[2 * k + 1] = high;
     }
     const auto start = [&](std::ptrdiff_t i) { return job.starts[job.order[i]]; };
-    std::ptrdiff_t known = 0;
+    std::ptrdiff_t known = -job.window;
     while (begin < end) {
         const std::int64_t own = start(begin) + job.first;
         const std::ptrdiff_t anchor = (own + job.window - 1) / job.window * job.window - job.first;
         std::ptrdiff_t last = begin + 1;
-        while (last < end && last - begin < at.batch && start(last) <= anchor) ++last;
-        if (job.float64)
-            anchored<double>(job, at, table, out, group, begin, last, anchor, known, scratch);
-        else
-            anchored<float>(job, at, table, out, group, begin, last, anchor, known, scratch);
+        while (last < end && (job.n_cuts || last - begin < most) && start(last) <= anchor) ++last;
+        const auto run = job.float64 ? (job.n_cuts ? anchored<double, true> : anchored<double, false>)
+                                     : (job.n_cuts ? anchored<float, true> : anchored<float, false>);
+        run(job, at, table, out, group, begin, last, anchor, known, scratch);
         begin = last;
     }
 }

@@ -73,7 +73,7 @@ def overlapping_band_power(
     starts: NDArray[np.int64],
     first: int,
     window: int,
-    segment: int,
+    cuts: NDArray[np.int32],
     a: float,
     b: float,
     detrend: bool,

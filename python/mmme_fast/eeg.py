@@ -91,15 +91,27 @@ _TAPERS = {"boxcar": (1.0, 0.0), "hann": (0.5, 0.5), "hamming": (0.54, 0.46)}
 _TAPERS |= {f"{name}_symmetric": _TAPERS[name] for name in ("hann", "hamming")}
 _INTEGRALS = ("trapezoid", "simpson", "sum")
 
-# What ways to a window's power cost for each channel, in the time of a multiply-add of the direct DFT, which needs as
-# many for each bin as the window has samples. Sums that windows share take, for each bin and as many channels as fill
-# whole vectors, so much for each sample to the next window, for each segment (of samples that all windows take
-# together) and for the window; without segments other amounts for a sample and the window. NumPy's FFT of n samples
-# takes so much for each of n log2(n). benchmarks/bench_eeg.py holds them against the clock.
-_SEGMENT_COST = {"sample": 0.6, "segment": 20.0, "window": 100.0}
-_SAMPLE_COST = {"sample": 3.5, "segment": 0.0, "window": 30.0}
-_VECTOR = 16
-_FFT_COST = 12.0
+
+class _Costs(NamedTuple):
+    """What ways to a window's power cost for each bin and channel, in the time of a multiply-add of the direct DFT.
+
+    That needs as many as the window has samples. benchmarks/bench_eeg.py holds these against the clock.
+    """
+
+    segments: tuple[float, float, float]  # sums of segments: a sample, a segment, a window
+    samples: tuple[float, float]  # sums of samples: a sample, a window
+    fft: float  # for each of n log2(n), whatever the bins
+    vector: int  # channels that sums take at a time
+    steps: float = 0.25  # what a sample beyond _LONG counts where all segments are so long
+
+
+_LONG = 400  # samples
+_COSTS = {
+    "avx512": _Costs((0.6, 20.0, 100.0), (3.5, 30.0), 12.0, 16),
+    "avx2": _Costs((0.85, 7.0, 30.0), (2.55, 22.0), 36.0, 8),
+    "baseline": _Costs((1.15, 5.0, 22.0), (4.4, 14.0), 17.0, 4),
+    "numba": _Costs((1.35, 12.0, 68.0), (14.0, 115.0), 12.0, 1, 1.0),
+}
 
 _BATCH = 2**17  # values that the FFT, or the mean over sub-windows, has in memory at a time
 
@@ -227,8 +239,8 @@ class _Route(NamedTuple):
     """A way to the power of windows."""
 
     way: str  # "direct", "overlapping" or "fft"
-    segment: int = 1  # samples that overlapping windows share as one
-    origin: int = 0  # sample from which segments count
+    cuts: tuple[int, ...] = ()  # where, in as many samples as a window has, segments begin that windows share
+    origin: int = 0  # sample from which these count
 
 
 @dataclass(frozen=True)
@@ -380,20 +392,28 @@ class _Plan:
 
     def costs(self, starts: NDArray[np.int64], n_channels: int) -> dict[_Route, float]:
         """Return what each way costs for a window and channel."""
-        n = len(self.taper)
+        n, cost = len(self.taper), _COSTS[active_backend()]
         costs = {
             _Route("direct"): float(n * len(self.bins)),
-            _Route("fft"): _FFT_COST * self.nfft * float(np.log2(self.nfft)),
+            _Route("fft"): cost.fft * self.nfft * float(np.log2(self.nfft)),
         }
         if self.cosine is not None:
             begin = int(starts.min())
-            common = int(np.gcd.reduce([n, *self.offsets, np.gcd.reduce(starts - begin)]))
+            used = np.zeros(n, bool)
+            used[(starts - begin) % n] = True
+            used = np.logical_or.reduce([np.roll(used, offset) for offset in np.unique(self.offsets % n)])
+            cuts = np.flatnonzero(used)
+            lengths = np.diff(cuts, append=n)
+            long = max(int(lengths.min()) - _LONG, 0) if lengths.min() == lengths.max() else 0
             samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
-            hop = max(samples / (len(starts) * len(self.offsets)), common)
-            filled = n_channels / (-(-n_channels // _VECTOR) * _VECTOR)
-            for segment, cost in {common: _SEGMENT_COST, 1: _SAMPLE_COST}.items():
-                each = cost["sample"] * hop + cost["segment"] * hop / segment + cost["window"]
-                costs[_Route("overlapping", segment, begin % segment)] = len(self.bins) * each / filled
+            hop = max(samples / (len(starts) * len(self.offsets)), 1)
+            bins = len(self.bins) * -(-n_channels // cost.vector) * cost.vector / n_channels
+            sample, segment, window = cost.segments
+            route = _Route("overlapping", tuple(cuts.tolist()), begin % n)
+            segments = max(hop * len(cuts) / n, 1)
+            costs[route] = bins * (sample * (hop + (cost.steps - 1) * long * segments) + segment * segments + window)
+            sample, window = cost.samples
+            costs[_Route("overlapping")] = bins * (sample * hop + window)
         return costs
 
     def run(
@@ -435,8 +455,8 @@ class _Plan:
                 assert self.cosine is not None
                 n = len(taper)
                 kernels().overlapping_band_power(
-                    data, out, at, first - route.origin + n, n, route.segment, *self.cosine, detrend, self.bins,
-                    weights, threads,
+                    data, out, at, first - route.origin + n, n, np.array(route.cuts, np.int32), *self.cosine, detrend,
+                    self.bins, weights, threads,
                 )  # fmt: skip
             else:
                 kernels().band_power(data, out, at, taper, detrend, self.nfft, self.bins, weights, threads)

@@ -195,9 +195,13 @@ def _anchored(x: Any, n: int, stops: Any, table: Any, dfts: Any) -> None:
 def _share(samples: Any, flat: Any, waves: Any, turn: Any, even: Any, odd: Any, to: Any) -> None:
     """DFT of a segment less its first sample, with phases that count from the anchor."""
     re, im = np.empty(PANEL, np.float32), np.empty(PANEL, np.float32)
-    _fold(samples, samples[0], flat, even, odd)
-    _dft(even, waves[0], np.float32(0), re)
-    _dft(odd, waves[1], np.float32(0), im)
+    _fold(samples, samples[0], flat[: len(samples)], even, odd)
+    half = (len(samples) + 1) // 2
+    rows = -(-half // UNROLL) * UNROLL
+    even[half:rows] = 0  # of a longer one before it
+    odd[half:rows] = 0
+    _dft(even[:rows], waves[len(samples) % 2, 0], np.float32(0), re)
+    _dft(odd[:rows], waves[len(samples) % 2, 1], np.float32(0), im)
     for b in range(PANEL):
         c, s = turn[b], turn[PANEL + b]
         to[b] = c * re[b] + s * im[b]
@@ -232,19 +236,19 @@ def _joined(x: Any, before: Any, after: Any, stops: Any, ones: Any, dfts: Any) -
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _overlapping(
-    data: Any, out: Any, starts: Any, order: Any, first: int, n: int, segment: int, a: float, b: float, detrend: bool,
-    constants: Any, centres: Any, ones: Any, turns: Any, waves: Any, weights: Any, add: bool
+    data: Any, out: Any, starts: Any, order: Any, first: int, n: int, cuts: Any, shared: bool, a: float, b: float,
+    detrend: bool, constants: Any, centres: Any, ones: Any, turns: Any, waves: Any, weights: Any, add: bool
 ) -> None:  # fmt: skip
-    segments = n // segment
+    segments = len(cuts) - 1  # cuts: where segments begin, and n
     padded = -(-segments // UNROLL) * UNROLL
     x = np.zeros(2 * padded, np.float32)
     stops = np.empty(BATCH, np.int64)
     dfts = np.empty((BATCH, 2 * PANEL), np.float32)
     power = np.empty(len(centres), np.float32)
     # The n samples before the anchor and those after it take turns in two places.
-    shares = np.empty((2, segments if segment > 1 else 0, 2 * PANEL), np.float32)
-    even, odd = np.zeros(waves.shape[1] - 1, np.float32), np.zeros(waves.shape[1] - 1, np.float32)
-    flat = np.ones(segment, np.float32)
+    shares = np.empty((2, segments if shared else 0, 2 * PANEL), np.float32)
+    even, odd = np.zeros(waves.shape[2] - 1, np.float32), np.zeros(waves.shape[2] - 1, np.float32)
+    flat = np.ones(2 * len(even), np.float32)
     for channel in range(len(data)):
         samples = data[channel]
         known = 0  # segments up to here have their DFT
@@ -254,25 +258,27 @@ def _overlapping(
             anchor = number * n - first
             count = 0
             while count < BATCH and begin + count < len(order) and starts[order[begin + count]] <= anchor:
-                stops[count] = (starts[order[begin + count]] - anchor + n) // segment
+                stops[count] = np.searchsorted(cuts, starts[order[begin + count]] - anchor + n)
                 count += 1
             # A constant changes no bin but 0. Less the sample at the anchor, which every window holds, a large offset
             # costs no digits.
             reference = samples[anchor]
             begins, ends = stops[0], stops[count - 1]
             for t in range(begins, segments):
-                x[t] = np.float32(samples[anchor - n + t * segment] - reference)
-            after = padded if segment == 1 else segments
+                x[t] = np.float32(samples[anchor - n + cuts[t]] - reference)
+            after = segments if shared else padded
             for t in range(ends):
-                x[after + t] = np.float32(samples[anchor + t * segment] - reference)
-            if segment == 1:
+                x[after + t] = np.float32(samples[anchor + cuts[t]] - reference)
+            if not shared:
                 _anchored(x, n, stops[:count], ones.reshape(-1), dfts)
             else:
-                for t in range(max(known, anchor - n + begins * segment), anchor + ends * segment, segment):
-                    block, j = (number, t - anchor + n) if t < anchor else (number + 1, t - anchor)
-                    j //= segment
-                    _share(samples[t : t + segment], flat, waves, turns[j], even, odd, shares[block % 2, j])
-                known = anchor + ends * segment
+                for t in range(begins, segments + ends):
+                    block, j = (number, t) if t < segments else (number + 1, t - segments)
+                    start = anchor + (block - number - 1) * n + cuts[j]
+                    if start >= known:
+                        own = samples[start : start + cuts[j + 1] - cuts[j]]
+                        _share(own, flat, waves, turns[j], even, odd, shares[block % 2, j])
+                known = anchor + cuts[ends]
                 _joined(x, shares[number % 2], shares[(number + 1) % 2], stops[:count], ones, dfts)
             for i in range(count):
                 dft = dfts[i]
@@ -280,7 +286,7 @@ def _overlapping(
                     dft[place] = np.float32(0) if detrend else dft[place] + np.float32(np.float64(reference) * n)
                     if detrend:
                         dft[PANEL + place] = np.float32(0)
-                phase = 2 * np.pi * (stops[i] * segment) / n  # of the taper, which starts with the window
+                phase = 2 * np.pi * cuts[stops[i]] / n  # of the taper, which starts with the window
                 c, s = np.float32(b / 2 * np.cos(phase)), np.float32(b / 2 * np.sin(phase))
                 for k in range(len(centres)):
                     p = centres[k]
@@ -319,7 +325,7 @@ def overlapping_band_power(
     starts: NDArray[np.int64],
     first: int,
     window: int,
-    segment: int,
+    cuts: NDArray[np.int32],
     a: float,
     b: float,
     detrend: bool,
@@ -330,20 +336,25 @@ def overlapping_band_power(
     """The same with sums that windows share, for a taper a - b cos and a DFT as long as they are."""
     order = np.argsort(starts, kind="stable")
     tasks = min(len(starts), threads)
-    segments, half = window // segment, (segment + 1) // 2
+    edges = np.append(cuts, window).astype(np.int64) if len(cuts) else np.arange(window + 1)
+    lengths = np.diff(edges)
+    segments, half = len(lengths), (int(lengths.max()) + 1) // 2
     for panel, places in _panels(bins):
         frequency = np.pi / window * places
-        # About the centre of every segment: its phase, and the DFT of ones; and about the centre of one, its samples'.
-        turn = np.arange(segments)[:, None] * 2 * segment + segment - 1
-        angle = turn * places % (2 * window) * (np.pi / window)
-        inside = (2 * np.arange(half)[:, None] + (segment % 2 == 0)) * frequency
-        one = np.cos(inside).sum(axis=0) * 2 - segment % 2
+        # About the centre of every segment: its phase, and the DFT of ones; and about the centre of one of an even or
+        # odd number of samples, theirs.
+        angle = (edges[:-1] + edges[1:] - 1)[:, None] * places % (2 * window) * (np.pi / window)
+        with np.errstate(invalid="ignore"):
+            one = np.sin(lengths[:, None] * frequency) / np.sin(frequency)
+        one = np.where(places % window, one, lengths[:, None])
         turns = np.zeros((segments, 2, PANEL), np.float32)
         turns[:, 0, : len(places)], turns[:, 1, : len(places)] = np.cos(angle), -np.sin(angle)
         ones = np.zeros((-(-segments // UNROLL) * UNROLL, 2, PANEL), np.float32)
-        ones[:segments, :, : len(places)] = one * np.stack([np.cos(angle), -np.sin(angle)], axis=1)
-        waves = np.zeros((2, -(-half // UNROLL) * UNROLL + 1, PANEL), np.float32)  # and no constant to add
-        waves[0, :half, : len(places)], waves[1, :half, : len(places)] = np.cos(inside), np.sin(inside)
+        ones[:segments, 0, : len(places)], ones[:segments, 1, : len(places)] = one * np.cos(angle), -one * np.sin(angle)
+        waves = np.zeros((2, 2, -(-half // UNROLL) * UNROLL + 1, PANEL), np.float32)  # and no constant to add
+        for odd in (0, 1):
+            inside = (2 * np.arange(half)[:, None] + (odd == 0)) * frequency
+            waves[odd, 0, :half, : len(places)], waves[odd, 1, :half, : len(places)] = np.cos(inside), np.sin(inside)
         constants = np.flatnonzero(places % window == 0)
         centres = np.searchsorted(places, bins[panel])
         tables = ones.reshape(len(ones), -1), turns.reshape(segments, -1), waves
@@ -355,7 +366,8 @@ def overlapping_band_power(
         ) -> None:  # fmt: skip
             own = order[len(order) * task // tasks : len(order) * (task + 1) // tasks]
             _overlapping(
-                data, out, starts, own, first, window, segment, a, b, detrend, constants, centres, *tables, weight, add
-            )
+                data, out, starts, own, first, window, edges, len(cuts) > 0, a, b, detrend, constants, centres, *tables,
+                weight, add,
+            )  # fmt: skip
 
         parallel_for(tasks, threads, body)
