@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mmme_fast import __version__, sys_info
 from mmme_fast.flow import FLOWS
+from mmme_fast.methods import METHODS, PRESETS
 
 if TYPE_CHECKING:
     from mmme_fast.clips import ClipBandPower
@@ -108,11 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_film(spot, crop="auto")
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
     spot.add_argument(
-        "--method", choices=("matched", "roi", "strain", "mdmd", "lbp"), default="matched",
+        "--method", choices=tuple(METHODS), default="matched",
         help="default: matched; the others as published (help(mmme_fast.methods))",
     )  # fmt: skip
     spot.add_argument(
-        "--preset", choices=("casme2", "casme3", "samm-lv", "smic", "4dme", "mmme"),
+        "--preset", choices=tuple(PRESETS),
         help="the data set whose lengths the method uses, and whose frame rate where the film has none",
     )  # fmt: skip
     spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")

@@ -78,13 +78,14 @@ def find_peaks(signal: ArrayLike, *, height: float, distance: float = 1) -> NDAr
     inner = np.flatnonzero((level[1:-1] > level[:-2]) & (level[1:-1] > level[2:])) + 1
     peaks = (begins[inner] + begins[inner + 1] - 1) // 2
     peaks = peaks[x[peaks] >= height]
-    keep = np.ones(len(peaks), bool)
-    for i in np.argsort(x[peaks])[::-1]:  # the order in which SciPy goes, also among equals
+    low = np.searchsorted(peaks, peaks - distance, "right").tolist()
+    high = np.searchsorted(peaks, peaks + distance, "left").tolist()
+    keep = bytearray(b"\1" * len(peaks))
+    for i in np.argsort(x[peaks])[::-1].tolist():  # the order in which SciPy goes, also among equals
         if keep[i]:
-            low = np.searchsorted(peaks, peaks[i] - distance, "right")
-            high = np.searchsorted(peaks, peaks[i] + distance, "left")
-            keep[low:i] = keep[i + 1 : high] = False
-    return np.asarray(peaks[keep], np.intp)
+            keep[low[i] : high[i]] = bytes(high[i] - low[i])
+            keep[i] = 1
+    return np.asarray(peaks[np.frombuffer(keep, bool)], np.intp)
 
 
 def peak_threshold(signal: ArrayLike, p: float) -> float:
@@ -524,7 +525,9 @@ class Roi:
         def close(view: _View) -> None:
             measured = np.concatenate(view.rows)
             score, found = self._rises(measured, rate)
-            seen.extend(one._replace(**{k: getattr(one, k) + view.start for k in TIMES}) for one in found)
+            for one in found:
+                times = {name: getattr(one, name) + view.start for name in TIMES}
+                seen.append(one._replace(y=one.y * view.aspect, **times))
             for i, value in enumerate(score, view.start):
                 scores[i] = max(scores[i], float(value))
 
@@ -589,7 +592,7 @@ class _View:
         self.roi, self.start = roi, start
         self.reference = reference
         height, width = reference.shape
-        self.scale = 256 / max(height, width)
+        self.scale, self.aspect = 256 / max(height, width), height / width
         self.grid = max(height // 16, 2), max(width // 16, 2)
         centres = [(np.arange(n) + 0.5) * size / n - 0.5 for n, size in zip(self.grid, (height, width), strict=True)]
         self.points = np.stack(np.meshgrid(centres[1], centres[0]), axis=-1)
@@ -631,7 +634,7 @@ class _View:
             return motion.global_motion(cells, weights=self.trust, points=self.points)
         maps = np.repeat(motion.IDENTITY[None], len(dense), axis=0)
         y, x = self.nose
-        maps[:, :, 2] = _strongest_vectors(dense[:, y, x].reshape(len(dense), -1, 2).astype(float), TIP)
+        maps[:, :, 2] = _strongest_vectors(dense[:, y, x].reshape(len(dense), -1, 2), TIP)
         return maps
 
     def _regions(self, dense: NDArray[np.float32], head: Floats) -> Floats:
@@ -639,7 +642,8 @@ class _View:
         for y, x in self.boxes:
             across, down = np.arange(x.start, x.stop)[:, None], np.arange(y.start, y.stop)[:, None, None]
             turn = (head[:, :, :2] - np.eye(2))[:, None, None]  # of positions, less themselves
-            own = dense[:, y, x] - (turn[..., 0] * across + turn[..., 1] * down + head[:, None, None, :, 2])
+            moved = turn[..., 0] * across + turn[..., 1] * down + head[:, None, None, :, 2]
+            own = dense[:, y, x] - moved.astype(np.float32)
             vectors.append(_strongest_vectors(own.reshape(len(dense), -1, 2), self.roi.strongest) * self.scale)
         return np.stack(vectors, axis=1)
 
@@ -728,12 +732,12 @@ def _strongest(blocks: NDArray[np.float32]) -> Floats:
     return np.column_stack([np.sort(flat, axis=1)[:, -STRONGEST:].mean(1), flat.argmax(1)])
 
 
-def _strongest_vectors(vectors: Floats, share: float) -> Floats:
+def _strongest_vectors(vectors: NDArray[Any], share: float) -> Floats:
     """The mean of the longest vectors (n, pixel, 2), a share of all of them: (n, 2)."""
     many = max(round(share * vectors.shape[1]), 1)
-    length = (vectors**2).sum(-1)
+    length = vectors[..., 0] ** 2 + vectors[..., 1] ** 2
     chosen = np.sort(np.argpartition(length, -many, axis=1)[:, -many:], axis=1)
-    means: Floats = np.take_along_axis(vectors, chosen[..., None], axis=1).mean(1)
+    means: Floats = np.take_along_axis(vectors, chosen[..., None], axis=1).mean(1, dtype=float)
     return means
 
 

@@ -34,25 +34,30 @@ BIN_OF = _number_bins()
 
 @njit(cache=True, nogil=True)
 def _patterns(frame: Any, y: int, out: Any) -> None:
-    for x in range(RADIUS, frame.shape[1] - RADIUS):
-        c = frame[y, x]
-        pattern = 0
+    t3, t2, middle, b2, b3 = frame[y - 3], frame[y - 2], frame[y], frame[y + 2], frame[y + 3]
+    for i in range(len(out)):  # indices that cannot be negative: the loop becomes vector instructions
+        c = middle[i + 3]
         # Differences are weighted, not brightnesses, so that flat skin is a tie.
-        for bit, dy, dx in ((1, -1, 1), (3, -1, -1), (5, 1, -1), (7, 1, 1)):
-            y2, y3, x2, x3 = y + 2 * dy, y + 3 * dy, x + 2 * dx, x + 3 * dx
-            away = INNER * (frame[y2, x2] - c) + SIDE * (frame[y2, x3] - c)
-            away += SIDE * (frame[y3, x2] - c) + OUTER * (frame[y3, x3] - c)
-            pattern |= (away >= 0) << bit
-        for bit, dy, dx in ((0, 0, 3), (2, -3, 0), (4, 0, -3), (6, 3, 0)):
-            pattern |= (frame[y + dy, x + dx] >= c) << bit
-        out[x - RADIUS] = pattern
+        ne = INNER * (t2[i + 5] - c) + SIDE * (t2[i + 6] - c) + (SIDE * (t3[i + 5] - c) + OUTER * (t3[i + 6] - c))
+        nw = INNER * (t2[i + 1] - c) + SIDE * (t2[i] - c) + (SIDE * (t3[i + 1] - c) + OUTER * (t3[i] - c))
+        sw = INNER * (b2[i + 1] - c) + SIDE * (b2[i] - c) + (SIDE * (b3[i + 1] - c) + OUTER * (b3[i] - c))
+        se = INNER * (b2[i + 5] - c) + SIDE * (b2[i + 6] - c) + (SIDE * (b3[i + 5] - c) + OUTER * (b3[i + 6] - c))
+        pattern = np.int32(1) if middle[i + 6] >= c else np.int32(0)
+        pattern += np.int32(2) if ne >= 0 else np.int32(0)
+        pattern += np.int32(4) if t3[i + 3] >= c else np.int32(0)
+        pattern += np.int32(8) if nw >= 0 else np.int32(0)
+        pattern += np.int32(16) if middle[i] >= c else np.int32(0)
+        pattern += np.int32(32) if sw >= 0 else np.int32(0)
+        pattern += np.int32(64) if b3[i + 3] >= c else np.int32(0)
+        pattern += np.int32(128) if se >= 0 else np.int32(0)
+        out[i] = pattern
 
 
 @njit(cache=True, nogil=True)
 def _lbp(frame: Any, out: Any, bin_of: Any) -> None:
     height, width = frame.shape[0] - 2 * RADIUS, frame.shape[1] - 2 * RADIUS
     rows, columns, _ = out.shape
-    patterns = np.empty(width, np.int64)
+    patterns = np.empty(width, np.int32)
     for r in range(rows):
         counts = np.zeros((columns, BINS), np.int64)
         y0, y1 = height * r // rows, height * (r + 1) // rows
