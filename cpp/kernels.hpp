@@ -122,6 +122,18 @@ struct Kernels {
     // values (height, width, channels) -> (rows, columns, channels): means of the cells of a lattice whose lines lie at
     // y = height * i / rows, rounded down.
     void (*block_means)(const float* values, float* out, int height, int width, int channels, int rows, int columns);
+    // frame (height, width) -> (rows, columns, 59): shares of the uniform local binary patterns in each cell of a
+    // lattice over the pixels that lie at least 3 from the border.
+    std::size_t (*lbp_scratch)(int width, int columns);
+    void (*lbp)(const float* frame, float* out, int height, int width, int rows, int columns, float* scratch);
+    // out[i] = chi-square distance of histogram at[i] (size) from the mean of before[i] and after[i].
+    void (*chi_square)(const float* before, const float* at, const float* after, float* out, std::ptrdiff_t count,
+                       int size);
+    // Flow fields a, b (height, width, 2) -> (rows, columns): over the pixels of each cell that a moves in the cell's
+    // main direction (a quarter turn), the mean of the largest third of |a| - |b|.
+    std::size_t (*mdmd_scratch)(int height, int width, int rows);
+    void (*mdmd)(const float* a, const float* b, float* out, int height, int width, int rows, int columns, bool atan,
+                 float* scratch);
     // out[y, x] = frame at (m0 x + m1 y + m2, m3 x + m4 y + m5), by cubic convolution, the border repeated outside.
     void (*warp)(const float* frame, float* out, int height, int width, const double* matrix);
     // values (samples, lanes) -> (samples - window + 1, lanes), for lanes begin..end only. p: mean + p (max - mean).

@@ -120,6 +120,67 @@ void block_means(const Floats& values, Floats out, int threads) {
     });
 }
 
+void lbp(const Floats& frames, Floats out, int threads) {
+    require(frames.ndim() == 3 && out.ndim() == 4 && out.shape(0) == frames.shape(0) && out.shape(3) == 59,
+            "frames must be (frame, y, x), out (frame, row, column, 59)");
+    require(out.shape(1) >= 1 && out.shape(2) >= 1 && out.shape(1) <= frames.shape(1) - 6 &&
+                out.shape(2) <= frames.shape(2) - 6,
+            "more blocks than pixels");
+    const int height = static_cast<int>(frames.shape(1)), width = static_cast<int>(frames.shape(2));
+    const int rows = static_cast<int>(out.shape(1)), columns = static_cast<int>(out.shape(2));
+    const std::ptrdiff_t field = std::ptrdiff_t{1} * height * width, histograms = std::ptrdiff_t{59} * rows * columns;
+    const std::ptrdiff_t count = frames.shape(0);
+    const float* from = frames.data();
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    parallel_for(count, threads, [&](std::ptrdiff_t i, int) {
+        const Scratch memory = scratch(active().lbp_scratch(width, columns));
+        active().lbp(from + i * field, to + i * histograms, height, width, rows, columns, memory.get());
+    });
+}
+
+void chi_square(const Floats& before, const Floats& at, const Floats& after, Floats out, int threads) {
+    require(before.ndim() == 3 && at.ndim() == 3 && after.ndim() == 3 && out.ndim() == 2,
+            "histograms must be (frame, block, bin), out (frame, block)");
+    for (int axis = 0; axis < 3; ++axis)
+        require(before.shape(axis) == at.shape(axis) && after.shape(axis) == at.shape(axis),
+                "histograms must have one shape");
+    require(out.shape(0) == at.shape(0) && out.shape(1) == at.shape(1), "out must be (frame, block)");
+    const std::ptrdiff_t count = at.shape(0), blocks = at.shape(1);
+    const int size = static_cast<int>(at.shape(2));
+    const float *first = before.data(), *middle = at.data(), *last = after.data();
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    const std::ptrdiff_t all = count * blocks, tasks = std::min<std::ptrdiff_t>(count, threads);
+    parallel_for(tasks, threads, [&](std::ptrdiff_t task, int) {
+        const std::ptrdiff_t begin = all * task / tasks, end = all * (task + 1) / tasks;
+        active().chi_square(first + begin * size, middle + begin * size, last + begin * size, to + begin, end - begin,
+                            size);
+    });
+}
+
+void mdmd(const Floats& a, const Floats& b, Floats out, const std::string& quadrant, int threads) {
+    const bool atan = named<bool>(quadrant, {{"atan2", false}, {"atan", true}});
+    require(a.ndim() == 4 && b.ndim() == 4 && out.ndim() == 3 && a.shape(3) == 2 && b.shape(3) == 2,
+            "a, b must be (frame, y, x, 2), out (frame, row, column)");
+    for (int axis = 0; axis < 3; ++axis) require(a.shape(axis) == b.shape(axis), "a and b must have one shape");
+    require(out.shape(0) == a.shape(0) && out.shape(1) >= 1 && out.shape(2) >= 1 && out.shape(1) <= a.shape(1) &&
+                out.shape(2) <= a.shape(2),
+            "out must be (frame, row, column), with no more blocks than pixels");
+    const int height = static_cast<int>(a.shape(1)), width = static_cast<int>(a.shape(2));
+    const int rows = static_cast<int>(out.shape(1)), columns = static_cast<int>(out.shape(2));
+    const std::ptrdiff_t field = std::ptrdiff_t{2} * height * width, lattice = std::ptrdiff_t{1} * rows * columns;
+    const std::ptrdiff_t count = a.shape(0);
+    const float *first = a.data(), *second = b.data();
+    float* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    parallel_for(count, threads, [&](std::ptrdiff_t i, int) {
+        const Scratch memory = scratch(active().mdmd_scratch(height, width, rows));
+        active().mdmd(first + i * field, second + i * field, to + i * lattice, height, width, rows, columns, atan,
+                      memory.get());
+    });
+}
+
 void warp(const Floats& frames, Floats out, const py::array_t<double, py::array::c_style>& matrices, int threads) {
     require(frames.ndim() == 3 && out.ndim() == 3 && matrices.ndim() == 3, "frames, out must be (frame, y, x)");
     require(matrices.shape(0) == frames.shape(0) && matrices.shape(1) == 2 && matrices.shape(2) == 3,
@@ -314,6 +375,12 @@ PYBIND11_MODULE(_core, m) {
           py::arg("components"), py::arg("threads"), "Optical strain of flow fields, written to out.");
     m.def("block_means", block_means, exact("values"), exact("out"), py::arg("threads"),
           "Means over the cells of a lattice, written to out.");
+    m.def("lbp", lbp, exact("frames"), exact("out"), py::arg("threads"),
+          "Histograms of uniform local binary patterns over the cells of a lattice, written to out.");
+    m.def("chi_square", chi_square, exact("before"), exact("at"), exact("after"), exact("out"), py::arg("threads"),
+          "Chi-square distances of histograms from the mean of two others, written to out.");
+    m.def("mdmd", mdmd, exact("a"), exact("b"), exact("out"), py::arg("quadrant"), py::arg("threads"),
+          "Main directional maximal differences of pairs of flow fields, written to out.");
     m.def("warp", warp, exact("frames"), exact("out"), exact("matrices"), py::arg("threads"),
           "Frames resampled by affine maps, written to out.");
     m.def("sliding", sliding, exact("values"), exact("out"), py::arg("window"), py::arg("statistic"), py::arg("p"),

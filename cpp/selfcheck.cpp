@@ -106,6 +106,32 @@ Values block_means(const Kernels& kernels) {
     return out;
 }
 
+Values lbp(const Kernels& kernels) {
+    constexpr int height = 27, width = 45, rows = 2, columns = 3;
+    Memory scratch(kernels.lbp_scratch(width, columns));
+    Values out(rows * columns * 59);
+    kernels.lbp(frame<float>(height, width, false).data(), out.data(), height, width, rows, columns, scratch.data());
+    return out;
+}
+
+Values chi_square(const Kernels& kernels) {
+    constexpr int count = 40, size = 59;
+    Values histograms = smooth((count + 4) * size), out(count);
+    for (float& value : histograms) value = value < 0 ? 0 : value;
+    const float* first = histograms.data();
+    kernels.chi_square(first, first + 2 * size, first + 4 * size, out.data(), count, size);
+    return out;
+}
+
+Values mdmd(const Kernels& kernels, bool atan) {
+    constexpr int height = 29, width = 43, rows = 3, columns = 4, size = height * width * 2;
+    Memory scratch(kernels.mdmd_scratch(height, width, rows));
+    const Values flow = smooth(size + 2 * width);
+    Values out(rows * columns);
+    kernels.mdmd(flow.data(), flow.data() + 2 * width, out.data(), height, width, rows, columns, atan, scratch.data());
+    return out;
+}
+
 Values warp(const Kernels& kernels) {
     constexpr int height = 27, width = 45;
     const double matrix[] = {1.015625, 0.0625, -1.3125, -0.046875, 0.984375, 0.8125};
@@ -200,6 +226,10 @@ const Case cases[] = {
     CASE("strain_mmme", 1e-5, strain(k, Stencil::forward, true, false)),
     CASE("strain_components", 1e-5, strain(k, Stencil::backward, false, true)),
     CASE("block_means", 1e-5, block_means(k)),
+    CASE("lbp", 1e-5, lbp(k)),
+    CASE("chi_square", 1e-5, chi_square(k)),
+    CASE("mdmd", 1e-5, mdmd(k, false)),
+    CASE("mdmd_atan", 1e-5, mdmd(k, true)),
     CASE("warp", 1e-5, warp(k)),
     CASE("sliding_mean", 1e-5, sliding(k, Statistic::mean)),
     CASE("sliding_range", 1e-5, sliding(k, Statistic::range)),

@@ -66,6 +66,17 @@ def test_spot(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (score["predictions"], score["truths"], score["tp"]) == (3, 3, 3)
 
 
+def test_spot_by_a_published_method(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["spot", str(film), "--crop", "full", "--size", "96", "--out", str(tmp_path / "out")]
+    assert main([*command, "--method", "lbp", "--preset", "samm-lv"]) == 0
+    assert capsys.readouterr().err == ""
+    parameters = json.loads((tmp_path / "out" / "meta.json").read_text())["parameters"]
+    assert parameters["method"] == "lbp"
+    assert parameters["preset"] == "samm-lv"
+    assert parameters["lbp"]["k"] == [37 / 200, 174 / 200]
+    assert (tmp_path / "out" / "report.html").exists()
+
+
 def test_spot_names_its_folder_after_the_film(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["spot", str(film), "--crop", "8,8,80,80", "--size", "80", "--threads", "1"]) == 0

@@ -80,6 +80,12 @@ void dis_solve(const float* prev, const float* curr, float* flow, bool use_initi
 
 void strain(const float* flow, float* out, int height, int width, const Strain&);
 void block_means(const float* values, float* out, int height, int width, int channels, int rows, int columns);
+std::size_t lbp_scratch(int width, int columns);
+void lbp(const float* frame, float* out, int height, int width, int rows, int columns, float* scratch);
+void chi_square(const float* before, const float* at, const float* after, float* out, std::ptrdiff_t count, int size);
+std::size_t mdmd_scratch(int height, int width, int rows);
+void mdmd(const float* a, const float* b, float* out, int height, int width, int rows, int columns, bool atan,
+          float* scratch);
 void warp(const float* frame, float* out, int height, int width, const double* matrix);
 
 std::size_t sliding_scratch(std::ptrdiff_t window, std::ptrdiff_t lanes, Statistic);

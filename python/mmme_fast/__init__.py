@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from mmme_fast import metrics
+from mmme_fast import methods, metrics
 from mmme_fast._backend import (
     backends,
     get_num_threads,
@@ -34,6 +34,7 @@ __all__ = [
     "dis",
     "farneback",
     "get_num_threads",
+    "methods",
     "metrics",
     "open_frames",
     "open_peripherals",

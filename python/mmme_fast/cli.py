@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mmme_fast import __version__, sys_info
 from mmme_fast.flow import FLOWS
+from mmme_fast.methods import METHODS, PRESETS
 
 if TYPE_CHECKING:
     from mmme_fast.clips import ClipBandPower
@@ -102,10 +103,19 @@ def _parser() -> argparse.ArgumentParser:
         "spot", _spot, "spot the expressions in a film and write intervals, signals and a report",
         "  mmme-fast spot film.avi\n  mmme-fast spot film.avi --crop full --out results\n"
         "  mmme-fast spot folder_of_images --fps 150 --crop 800,200,700,700\n"
+        "  mmme-fast spot film.avi --method mdmd --preset casme2\n"
         "  mmme-fast spot folder_of_images --eeg session.set --peripherals session.acq --align mmme --baseline 2",
     )  # fmt: skip
     _add_film(spot, crop="auto")
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
+    spot.add_argument(
+        "--method", choices=tuple(METHODS), default="matched",
+        help="default: matched; the others as published (help(mmme_fast.methods))",
+    )  # fmt: skip
+    spot.add_argument(
+        "--preset", choices=tuple(PRESETS),
+        help="the data set whose lengths the method uses, and whose frame rate where the film has none",
+    )  # fmt: skip
     spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
     spot.add_argument("--eeg", metavar="RECORDING", help="EEG whose band power is wanted per frame and interval")
     spot.add_argument(
@@ -281,9 +291,9 @@ def _spot(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path(f"{film.name if film.is_dir() else film.stem}_mmme_fast")
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(
-            arguments.film, flow=arguments.flow, crop=arguments.crop, size=arguments.size, fps=arguments.fps,
-            eeg=arguments.eeg, peripherals=arguments.peripherals, align=arguments.align, baseline=arguments.baseline,
-            out=out, progress=progress, threads=arguments.threads,
+            arguments.film, preset=arguments.preset, method=arguments.method, flow=arguments.flow, crop=arguments.crop,
+            size=arguments.size, fps=arguments.fps, eeg=arguments.eeg, peripherals=arguments.peripherals,
+            align=arguments.align, baseline=arguments.baseline, out=out, progress=progress, threads=arguments.threads,
         )  # fmt: skip
     _print_intervals(result.intervals)
     print(f"{len(result.blinks)} blinks; {result.meta['frames']} frames in {result.meta['seconds']:.1f} s")

@@ -25,9 +25,10 @@ from mmme_fast.alignment import align as align_clocks
 from mmme_fast.eeg import Recording, open_recording, stream_band_power
 from mmme_fast.flow import FLOWS
 from mmme_fast.frames import Frames, open_frames
+from mmme_fast.methods import PRESETS, Expression, Method, configured
 from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.results import Interval, Spotting, identity, output_folder, save
-from mmme_fast.spotting import Found, Matched, matched
+from mmme_fast.spotting import Matched, matched
 from mmme_fast.tracking import Lattice, face_signals, group_size, reduced, reduced_size
 
 logger = logging.getLogger("mmme_fast")
@@ -35,6 +36,7 @@ logger = logging.getLogger("mmme_fast")
 Progress = Callable[[int, int | None], None]
 
 CHUNK = 128  # frames decoded at a time
+SIGNALS = ("motion", "head_x", "head_y", "head_turn", "head_growth", "strain")
 EEG_WINDOW = PERIPHERAL_WINDOW = 1.0  # s, centred on each frame
 
 
@@ -42,7 +44,7 @@ def spot(
     source: Any,
     *,
     preset: str | None = None,
-    method: str = "matched",
+    method: str | Method = "matched",
     flow: str = "farneback",
     crop: Any = "auto",
     size: int = 256,
@@ -57,20 +59,23 @@ def spot(
 ) -> Spotting:
     """Spot facial expressions in a film, streamed in chunks.
 
-    Frames are cropped, averaged to about 50 per second and 128 pixels, held still against the head's motion, and
-    followed by dense flow from a reference frame that is renewed about every 2 seconds; what remains at the blocks of a
-    lattice is searched for expressions of 0.2 to 2 seconds (`spotting.Matched`). Memory does not grow with the film.
+    By default, frames are cropped, averaged to about 50 per second and 128 pixels, held still against the head's
+    motion, and followed by dense flow from a reference frame that is renewed about every 2 seconds; what remains at the
+    blocks of a lattice is searched for expressions of 0.2 to 2 seconds (`spotting.Matched`). The field's published
+    methods can take its place (`mmme_fast.methods`). Memory does not grow with the film.
 
     Parameters
     ----------
     source : path, array or Frames
         What `open_frames` opens, or has opened; `crop`, `size` and `fps` then count for nothing.
-    preset : None
-        Reserved for settings per data set; there is none yet.
-    method : {"matched"}, default "matched"
-        How signals become scores and intervals.
+    preset : {"casme2", "casme3", "samm-lv", "smic", "4dme", "mmme"}, optional
+        The data set whose lengths of expressions a named method uses, and whose frame rate where the source has none
+        (`mmme_fast.methods.PRESETS`; "casme2" is CAS(ME)^2).
+    method : {"matched", "roi", "strain", "mdmd", "lbp"} or a dataclass of these, default "matched"
+        How frames become scores and intervals: by name, or with parameters of your own, as in
+        ``method=mmme_fast.methods.Mdmd(p=0.1, quadrant="atan")``. Only "matched" tells blinks from expressions.
     flow : {"farneback", "tvl1", "dis"}, default "farneback"
-        Dense flow method.
+        Dense flow method; "lbp" uses none.
     crop : {"auto", "full"} or (x, y, width, height), default "auto"
         Part of the frame to look at: "auto" finds the face (needs ``pip install "mmme_fast[face]"``).
     size : int, default 256
@@ -111,9 +116,7 @@ def spot(
     KeyboardInterrupt
         After Ctrl-C: what was done is scored and written first, and the message says where. A second one ends at once.
     """
-    if preset is not None:
-        raise ValueError(f"preset must be None, got {preset!r}")
-    one_of(method, "method", ("matched",))
+    chosen = configured(method, preset)
     estimator = FLOWS[one_of(flow, "flow", tuple(FLOWS))]
     whole(size, "size", low=32)
     resolve_threads(threads)
@@ -128,6 +131,8 @@ def spot(
     if peripherals is not None and not isinstance(peripherals, Peripherals):
         peripherals = open_peripherals(peripherals)
     frames = source if isinstance(source, Frames) else open_frames(source, crop=crop, size=size, fps=fps)
+    if frames.fps is None and preset is not None and not isinstance(source, Frames):
+        frames = open_frames(source, crop=frames.crop, size=size, fps=PRESETS[preset].fps)
     if frames.fps is None:
         raise ValueError(f"fps must be given: {frames.source} has no times of its own")
     aligned = {
@@ -138,26 +143,21 @@ def spot(
     folder = None if out is None else output_folder(Path(out))
 
     begun = time.perf_counter()
-    group = group_size(frames.fps)
-    rate = frames.fps / group
     run = _Run(frames, progress)
-    kept: list[NDArray[np.float32]] = []  # (sample, 6) of each part: what is per sample stays, block signals pass by
-
-    def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-        for part in face_signals(reduced(run.chunks(), group), rate, estimator, threads):
-            kept.append(np.column_stack([part.motion, part.head, part.strain]))
-            yield part.blocks, part.valid
-
-    height, width = frames.shape[1:]
-    lattice = Lattice(*reduced_size(height, width))
+    group = group_size(frames.fps) if isinstance(chosen, Matched) else group_size(frames.fps, chosen.rate)
+    rate = frames.fps / group
     with _interruptible(run):
-        scores, found = matched(blocks(), rate, lattice.blocks / lattice.unit)
+        if isinstance(chosen, Matched):
+            scores, found, measured = _matched(run, group, chosen, estimator, threads)
+        else:
+            spotted = chosen(reduced(run.chunks(), group, chosen.width), rate, estimator, threads)
+            scores, found, measured = spotted.scores, spotted.expressions, spotted.signals
     seconds = time.perf_counter() - begun
 
     times = np.array(frames.timestamps[: run.done])
-    intervals = [_interval(one, group, times, lattice) for one in found]
-    names = ("motion", "head_x", "head_y", "head_turn", "head_growth", "strain")
-    per_sample = {"score": scores, **dict(zip(names, np.concatenate(kept).T, strict=True))}
+    intervals = [_interval(one, group, times) for one in found]
+    unmeasured = np.full(len(scores), np.nan, np.float32)
+    per_sample = {"score": scores, **{name: measured.get(name, unmeasured) for name in SIGNALS}}
     if run.failure is not None:
         run.warn(f"ends early, after {run.done} frames: {run.failure}")
     if run.interrupted:
@@ -173,8 +173,9 @@ def spot(
             "backend": active_backend(),
             "input": identity(frames.source),
             "parameters": {
-                "method": method, "flow": flow, "crop": list(frames.crop), "size": size, "fps": frames.fps,
-                "grey": frames.grey, "samples_per_second": rate, "matched": asdict(Matched()),
+                "method": type(chosen).__name__.lower(), "preset": preset, "flow": flow, "crop": list(frames.crop),
+                "size": size, "fps": frames.fps, "grey": frames.grey, "samples_per_second": rate,
+                type(chosen).__name__.lower(): asdict(chosen),
             },
             "frames": run.done,
             "complete": run.failure is None and not run.interrupted and bool(frames.complete),
@@ -199,14 +200,40 @@ def spot(
     return result
 
 
-def _interval(one: Found, group: int, times: NDArray[np.float64], lattice: Lattice) -> Interval:
+def _matched(
+    run: _Run, group: int, method: Matched, flow: Callable[..., NDArray[np.float32]], threads: int | None
+) -> tuple[NDArray[np.float32], list[Expression], dict[str, NDArray[np.float32]]]:
+    """Scores, expressions and blinks, and signals, by the default method."""
+    frames = run.frames
+    assert frames.fps is not None
+    rate = frames.fps / group
+    lattice = Lattice(*reduced_size(*frames.shape[1:]))
+    points = lattice.blocks / lattice.unit
+    kept: list[NDArray[np.float32]] = []  # (sample, 6) of each part: what is per sample stays, block signals pass by
+
+    def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        for part in face_signals(reduced(run.chunks(), group), rate, flow, threads):
+            kept.append(np.column_stack([part.motion, part.head, part.strain]))
+            yield part.blocks, part.valid
+
+    scores, found = matched(blocks(), rate, points, method)
+    expressions = [
+        Expression(
+            one.onset, one.apex, one.offset, one.type, one.score, float(points[one.block, 0]),
+            float(points[one.block, 1]), float(np.hypot(*one.pattern[one.block])),
+        )
+        for one in found
+    ]  # fmt: skip
+    return scores, expressions, dict(zip(SIGNALS, np.concatenate(kept).T, strict=True))
+
+
+def _interval(one: Expression, group: int, times: NDArray[np.float64]) -> Interval:
     """From samples, groups of frames, to frames and seconds."""
     middles = (at * group + (group - 1) / 2 for at in (one.onset, one.apex, one.offset))
     onset, apex, offset = (min(max(round(middle), 0), len(times) - 1) for middle in middles)
-    x, y = lattice.blocks[one.block] / lattice.unit
     return Interval(
         onset, apex, offset, float(times[onset]), float(times[apex]), float(times[offset]), one.type, one.score,
-        float(x), float(y), float(np.hypot(*one.pattern[one.block])),
+        one.x, one.y, one.amplitude,
     )  # fmt: skip
 
 

@@ -45,37 +45,37 @@ class Signals:
         return largest
 
 
-def group_size(fps: float) -> int:
-    """How many frames are averaged into one sample."""
-    return max(round(fps / RATE), 1) if fps > 1.5 * RATE else 1
+def group_size(fps: float, rate: float | None = RATE) -> int:
+    """How many frames are averaged into one sample, for about `rate` samples per second; None: every frame is one."""
+    return max(round(fps / rate), 1) if rate is not None and fps > 1.5 * rate else 1
 
 
-def reduced(chunks: Iterable[NDArray[Any]], group: int) -> Iterator[NDArray[np.float32]]:
-    """Average groups of frames, reduce them to about WIDTH by area, and scale them to 0..1: (sample, y, x)."""
+def reduced(chunks: Iterable[NDArray[Any]], group: int, width: int = WIDTH) -> Iterator[NDArray[np.float32]]:
+    """Average groups of frames, reduce them to about `width` by area, and scale them to 0..1: (sample, y, x)."""
     rest: NDArray[Any] | None = None
     for chunk in chunks:
         frames = chunk if rest is None else np.concatenate([rest, chunk])
         whole = len(frames) // group * group
         rest = frames[whole:] if whole < len(frames) else None
         if whole:
-            yield _reduce(frames[:whole], group)
+            yield _reduce(frames[:whole], group, width)
     if rest is not None:
-        yield _reduce(rest, len(rest))
+        yield _reduce(rest, len(rest), width)
 
 
-def reduced_size(height: int, width: int) -> tuple[int, int]:
-    factor = max(max(height, width) // WIDTH, 1)
+def reduced_size(height: int, width: int, wanted: int = WIDTH) -> tuple[int, int]:
+    factor = max(max(height, width) // wanted, 1)
     return height // factor, width // factor
 
 
-def _reduce(frames: NDArray[Any], group: int) -> NDArray[np.float32]:
+def _reduce(frames: NDArray[Any], group: int, width: int) -> NDArray[np.float32]:
     unit = {"uint8": 255.0, "uint16": 65535.0}.get(frames.dtype.name, 1.0)
     # Frame by frame: no temporary of the whole chunk in float.
     sums = frames[::group].astype(np.float32)
     for i in range(1, group):
         sums += frames[i::group]
     sums *= np.float32(1 / (unit * group))
-    size = reduced_size(*frames.shape[1:])
+    size = reduced_size(frames.shape[1], frames.shape[2], width)
     return sums if size == frames.shape[1:] else block_means(sums, *size)
 
 
