@@ -11,6 +11,7 @@ from mmme_fast._backend import kernels, resolve_threads
 Floats = NDArray[np.float64]
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+BATCH = 8  # fields fitted together: what is computed of them stays in the cache
 ROUNDS = 10  # of reweighting; the fit moves by less than 1e-3 px after about 6
 
 
@@ -57,7 +58,7 @@ def global_motion(
     centre = where.mean(0)
     scale = max(float(np.abs(where - centre).max()), 1.0)
     x, y = ((where - centre) / scale).T
-    uv = fields.reshape(frames, -1, 2).astype(float)
+    uv = fields.reshape(frames, -1, 2)
 
     # Each model is linear: u = basis_u @ p, v = basis_v @ p.
     one, zero = np.ones_like(x), np.zeros_like(x)
@@ -67,20 +68,10 @@ def global_motion(
         basis = np.array([[x, -y, one, zero], [y, x, zero, one]])
     else:
         basis = np.array([[x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]])
-    # The normal equations are linear in the weights, so that one product makes them for all frames.
+    # The normal equations are linear in the weights, so that one product makes them for all frames of a batch.
     unknowns = basis.shape[1]
     outer = np.einsum("cpi,cqi->ipq", basis, basis).reshape(-1, unknowns**2)
-    right = np.einsum("cpi,nic->nip", basis, uv)
-
-    w = np.broadcast_to(trust, (frames, len(trust)))
-    p = np.zeros((frames, unknowns))
-    for _ in range(ROUNDS):
-        normal = (w @ outer).reshape(frames, unknowns, unknowns)
-        normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(unknowns)
-        p = np.linalg.solve(normal, np.einsum("ni,nip->np", w, right)[..., None])[..., 0]
-        error = np.sqrt(sum((uv[..., c] - p @ basis[c]) ** 2 for c in (0, 1)))
-        spread = 2 * 1.4826 * np.median(error, axis=1, keepdims=True) + 1e-6
-        w = trust / (1 + (error / spread) ** 2)
+    p = np.concatenate([_fitted(uv[i : i + BATCH].astype(float), basis, outer, trust) for i in range(0, frames, BATCH)])
 
     if model == "translation":
         tx, ty = p.T
@@ -95,6 +86,29 @@ def global_motion(
     maps: Floats = IDENTITY + np.concatenate([linear, shift[..., None]], axis=2)
     result: Floats = maps[0] if np.ndim(flow) == 3 else maps
     return result
+
+
+def _fitted(uv: Floats, basis: Floats, outer: Floats, trust: Floats) -> Floats:
+    """Parameters (frame, unknown) of the motion of vectors (frame, position, 2)."""
+    frames, unknowns = len(uv), basis.shape[1]
+    u, v = np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1])
+    w = np.broadcast_to(trust, u.shape)
+    p = np.zeros((frames, unknowns))
+    error, other = np.empty((2, *u.shape))
+    for _ in range(ROUNDS):
+        normal = (w @ outer).reshape(frames, unknowns, unknowns)
+        normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(unknowns)
+        right = (w * u) @ basis[0].T + (w * v) @ basis[1].T
+        p = np.linalg.solve(normal, right[..., None])[..., 0]
+        np.subtract(u, p @ basis[0], out=error)
+        np.subtract(v, p @ basis[1], out=other)
+        error *= error
+        other *= other
+        error += other
+        # The median of roots is the root of the median, and only squares are needed besides.
+        spread = 2 * 1.4826 * np.sqrt(np.median(error, axis=1, keepdims=True)) + 1e-6
+        w = trust / (1 + error / spread**2)
+    return p
 
 
 def compose(outer: Floats, inner: Floats) -> Floats:

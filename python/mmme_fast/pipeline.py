@@ -27,13 +27,14 @@ from mmme_fast.flow import FLOWS
 from mmme_fast.frames import Frames, open_frames
 from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.results import Interval, Spotting, identity, output_folder, save
-from mmme_fast.spotting import Found, Matched, matched
+from mmme_fast.spotting import Found, Matched, Measured, matched
 from mmme_fast.tracking import Lattice, face_signals, group_size, reduced, reduced_size
 
 logger = logging.getLogger("mmme_fast")
 
 Progress = Callable[[int, int | None], None]
 
+UNREST = 3.0  # px of a crop 256 wide: where the frame as a whole moves more, otherwise than a head does, none is usable
 CHUNK = 128  # frames decoded at a time
 EEG_WINDOW = PERIPHERAL_WINDOW = 1.0  # s, centred on each frame
 
@@ -47,6 +48,7 @@ def spot(
     crop: Any = "auto",
     size: int = 256,
     fps: float | None = None,
+    landmarks: Any = None,
     eeg: Any = None,
     peripherals: Any = None,
     align: Any = None,
@@ -64,7 +66,7 @@ def spot(
     Parameters
     ----------
     source : path, array or Frames
-        What `open_frames` opens, or has opened; `crop`, `size` and `fps` then count for nothing.
+        What `open_frames` opens, or has opened; `crop`, `size`, `fps` and `landmarks` then count for nothing.
     preset : None
         Reserved for settings per data set; there is none yet.
     method : {"matched"}, default "matched"
@@ -72,11 +74,15 @@ def spot(
     flow : {"farneback", "tvl1", "dis"}, default "farneback"
         Dense flow method.
     crop : {"auto", "full"} or (x, y, width, height), default "auto"
-        Part of the frame to look at: "auto" finds the face (needs ``pip install "mmme_fast[face]"``).
+        Part of the frame to look at: "auto" finds the face (needs ``pip install "mmme_fast[face]"``, or landmarks) and
+        moves with it; what happens while there is no face is not reported.
     size : int, default 256
         Longer side of the crop after resizing, in pixels.
     fps : float, optional
         Frames per second; needed where the source does not know.
+    landmarks : path or array_like, optional
+        Where the face and its eyes are, as for `open_frames`: OpenFace's or MediaPipe's points, or boxes. Blinks are
+        told from expressions by known eyes.
     eeg : path or Recording, optional
         What `open_recording` opens: band power (the bands and defaults of `band_power`) of the second around each
         frame, and its mean over each interval.
@@ -127,7 +133,11 @@ def spot(
     recording = eeg if eeg is None or isinstance(eeg, Recording) else open_recording(eeg)
     if peripherals is not None and not isinstance(peripherals, Peripherals):
         peripherals = open_peripherals(peripherals)
-    frames = source if isinstance(source, Frames) else open_frames(source, crop=crop, size=size, fps=fps)
+    frames = (
+        source
+        if isinstance(source, Frames)
+        else open_frames(source, crop=crop, size=size, fps=fps, landmarks=landmarks)
+    )
     if frames.fps is None:
         raise ValueError(f"fps must be given: {frames.source} has no times of its own")
     aligned = {
@@ -141,23 +151,37 @@ def spot(
     group = group_size(frames.fps)
     rate = frames.fps / group
     run = _Run(frames, progress)
-    kept: list[NDArray[np.float32]] = []  # (sample, 6) of each part: what is per sample stays, block signals pass by
+    kept: list[NDArray[np.float32]] = []  # (sample, 7) of each part: what is per sample stays, block signals pass by
 
-    def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-        for part in face_signals(reduced(run.chunks(), group), rate, estimator, threads):
-            kept.append(np.column_stack([part.motion, part.head, part.strain]))
-            yield part.blocks, part.valid
+    def moved(sample: int) -> bool:
+        """Whether the crop is another in this group of frames, or another face is in it."""
+        return any(first > 0 and first // group == sample for first, _ in frames.faces)
+
+    def blocks() -> Iterator[Measured]:
+        for part in face_signals(reduced(run.chunks(), group), rate, estimator, threads, moved):
+            usable = (part.valid.mean(1) > 0.5) & (part.unrest <= UNREST)
+            kept.append(np.column_stack([part.motion, part.head, part.strain, usable]))
+            yield part.blocks, part.valid, part.unrest
 
     height, width = frames.shape[1:]
     lattice = Lattice(*reduced_size(height, width))
     with _interruptible(run):
-        scores, found = matched(blocks(), rate, lattice.blocks / lattice.unit)
+        scores, found = matched(blocks(), rate, lattice.blocks / lattice.unit, eyes=_eyes(frames, group))
     seconds = time.perf_counter() - begun
 
     times = np.array(frames.timestamps[: run.done])
     intervals = [_interval(one, group, times, lattice) for one in found]
-    names = ("motion", "head_x", "head_y", "head_turn", "head_growth", "strain")
+    names = ("motion", "head_x", "head_y", "head_turn", "head_growth", "strain", "valid")
     per_sample = {"score": scores, **dict(zip(names, np.concatenate(kept).T, strict=True))}
+    signals = {"timestamp": times, **{k: np.repeat(v, group)[: run.done] for k, v in per_sample.items()}}
+    signals["valid"] = (signals["valid"] > 0) & _with_face(frames, run.done)
+    signals["blink"] = np.zeros(run.done, bool)
+    intervals = [one for one in intervals if signals["valid"][one.onset : one.offset + 1].all()]
+    for one in intervals:
+        if one.type == "blink":
+            signals["blink"][one.onset : one.offset + 1] = True
+    if not (faces := _with_face(frames, run.done)).all():
+        run.warn(f"no face in {run.done - int(faces.sum())} frames, the first of them frame {int(faces.argmin())}")
     if run.failure is not None:
         run.warn(f"ends early, after {run.done} frames: {run.failure}")
     if run.interrupted:
@@ -165,7 +189,7 @@ def spot(
     result = Spotting(
         intervals=[i for i in intervals if i.type != "blink"],
         blinks=[i for i in intervals if i.type == "blink"],
-        signals={"timestamp": times, **{k: np.repeat(v, group)[: run.done] for k, v in per_sample.items()}},
+        signals=signals,
         fps=frames.fps,
         source=frames,
         meta={
@@ -197,6 +221,29 @@ def spot(
     if run.interrupted:
         raise KeyboardInterrupt(f"interrupted after {run.done} frames{where}")
     return result
+
+
+def _with_face(frames: Frames, done: int) -> NDArray[np.bool_]:
+    """(frame,): whether the crop holds a face, as far as one was looked for."""
+    there = np.ones(done, bool)
+    for first, box in frames.faces:
+        there[first:] = box is not None
+    return there
+
+
+def _eyes(frames: Frames, group: int) -> Callable[[int], NDArray[np.float64]] | None:
+    """Where the eyes are in a group of frames, in parts of the crop's width; None where nothing says so."""
+    marks = frames.landmarks
+    if marks is None or marks.eyes is None:
+        return None
+
+    def eyes(sample: int) -> NDArray[np.float64]:
+        frame = sample * group + (group - 1) // 2
+        x, y, width, height = next((b for first, b in reversed(frames.faces) if b and first <= frame), frames.crop)
+        seen: NDArray[np.float64] = (marks.eyes_of(frame) - [x, y]) / max(width, height)
+        return seen
+
+    return eyes
 
 
 def _interval(one: Found, group: int, times: NDArray[np.float64], lattice: Lattice) -> Interval:

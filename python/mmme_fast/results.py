@@ -59,7 +59,8 @@ class Spotting:
     signals : dict of str to ndarray, (frame,)
         "timestamp" (s); "score"; "motion", the largest motion of any block, and "head_x", "head_y", the head's, in
         pixels of a crop 256 pixels wide; "head_turn" (degrees); "head_growth" (a part of 1); "strain" (mean optical
-        strain).
+        strain); "blink" (bool: a blink covers the frame); "valid" (bool: there is a face, inside the crop, whose motion
+        could be followed).
     fps : float
         Frames per second.
     meta : dict
