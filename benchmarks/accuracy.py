@@ -23,7 +23,7 @@ from mmme_fast.metrics import Score, evaluate
 SECONDS = 60
 MICRO, MACRO, BLINKS = 10, 6, 12  # a minute
 LENGTHS = "micro 0.2-0.5 s and 0.7-1.8 px, macro 0.6-1.8 s and 2-4 px (of 256)"
-FRAME_RATES = (30, 100, 200)
+FRAME_RATES = (30.0, 100.0, 200.0)
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=["matched"], help="the first is held against the goals")
     parser.add_argument("--films", type=int, default=len(CONDITIONS), help="fewer are for trying it out")
+    parser.add_argument("--rates", nargs="*", type=float, default=FRAME_RATES, help="others than 150 frames per second")
     parser.add_argument("--real", type=Path, help="folder of films in which a still face is not to show anything")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--kept", type=Path, default=Path("build/accuracy.json"), help="what is known; delete to redo")
@@ -165,7 +166,7 @@ def main() -> None:
     films = planned(150)
     for key, drawn in films:
         spotted(key, drawn, methods)
-    rates = {fps: planned(fps) for fps in FRAME_RATES}
+    rates = {fps: planned(fps) for fps in arguments.rates}
     for keys in rates.values():
         for key, drawn in keys:
             spotted(key, drawn, {main_method: methods[main_method]})
@@ -193,8 +194,9 @@ def main() -> None:
     ]  # fmt: skip
     for name, by_condition in table.items():
         lines += [f"## {name}", "", HEAD, *(row(level, parts) for level, parts in by_condition.items()), ""]
-    lines += ["## Frame rates", "", f"The same conditions, method {main_method}, films of other events.", "", HEAD]
-    lines += [row(f"{fps} fps", scores(spotted, main_method, keys)) for fps, keys in rates.items()]
+    if rates:
+        lines += ["## Frame rates", "", f"The same conditions, method {main_method}, films of other events.", "", HEAD]
+        lines += [row(f"{fps:g} fps", scores(spotted, main_method, keys)) for fps, keys in rates.items()]
     lines += ["", "## What is missed", "", "| | found | of |", "|---|---|---|"]
     lines += [f"| {kind} | {n} | {of} |" for kind, (n, of) in sides(spotted, main_method, films).items()]
     false = {name: sum(len(spotted.known[f"{key} {name}"]) for key, _ in quiet) for name in (main_method, "eyes known")}

@@ -107,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_film(spot, crop="auto")
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
     spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
+    spot.add_argument(
+        "--landmarks", metavar="CSV", help="where face and eyes are: OpenFace's or MediaPipe's points, or boxes"
+    )
+    spot.add_argument("--truth", metavar="TABLE", help="annotated expressions, for the report to show")
+    spot.add_argument("--plot", action="store_true", help="insist on the report: without plotly stop before the work")
     spot.add_argument("--eeg", metavar="RECORDING", help="EEG whose band power is wanted per frame and interval")
     spot.add_argument(
         "--peripherals", metavar="RECORDING", help="ECG, PPG, RSP, EDA, SKT (.acq, .mat) wanted per frame and interval"
@@ -277,12 +282,17 @@ def _progress(quiet: bool, unit: str) -> Iterator[Progress]:
 def _spot(arguments: argparse.Namespace) -> None:
     from mmme_fast.pipeline import spot
 
+    if arguments.plot:
+        from mmme_fast.report import plotly_parts
+
+        plotly_parts()
     film = Path(arguments.film).resolve()
     out = arguments.out or Path(f"{film.name if film.is_dir() else film.stem}_mmme_fast")
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(
             arguments.film, flow=arguments.flow, crop=arguments.crop, size=arguments.size, fps=arguments.fps,
-            eeg=arguments.eeg, peripherals=arguments.peripherals, align=arguments.align, baseline=arguments.baseline,
+            landmarks=arguments.landmarks, truth=arguments.truth, eeg=arguments.eeg,
+            peripherals=arguments.peripherals, align=arguments.align, baseline=arguments.baseline,
             out=out, progress=progress, threads=arguments.threads,
         )  # fmt: skip
     _print_intervals(result.intervals)

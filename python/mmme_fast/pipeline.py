@@ -25,6 +25,7 @@ from mmme_fast.alignment import align as align_clocks
 from mmme_fast.eeg import Recording, open_recording, stream_band_power
 from mmme_fast.flow import FLOWS
 from mmme_fast.frames import Frames, open_frames
+from mmme_fast.metrics import MMME_FPS, Segment, read_truth
 from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.results import Interval, Spotting, identity, output_folder, save
 from mmme_fast.spotting import Found, Matched, Measured, matched
@@ -53,6 +54,7 @@ def spot(
     peripherals: Any = None,
     align: Any = None,
     baseline: float | None = None,
+    truth: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     threads: int | None = None,
@@ -96,6 +98,9 @@ def spot(
     baseline : float, optional
         Seconds before each onset whose mean band power, and peripheral means and rates, are subtracted from the
         interval's. Default: none are.
+    truth : path or list of Segment, optional
+        Annotated expressions, which the report shows: what `metrics.read_truth` reads, of this film, or of any film
+        where the table has only one.
     out : path, optional
         Folder for intervals.csv, blinks.csv, signals.npz, meta.json and, with the extra "report", report.html; with
         `eeg` also band_power.npy, with `peripherals` peripherals.npz, with either features.csv (`Spotting.features`).
@@ -140,6 +145,7 @@ def spot(
     )
     if frames.fps is None:
         raise ValueError(f"fps must be given: {frames.source} has no times of its own")
+    annotated = _annotated(truth, frames)
     aligned = {
         name: _alignment(align, name, frames, opened)
         for name, opened in (("eeg", recording), ("peripherals", peripherals))
@@ -175,6 +181,7 @@ def spot(
     per_sample = {"score": scores, **dict(zip(names, np.concatenate(kept).T, strict=True))}
     signals = {"timestamp": times, **{k: np.repeat(v, group)[: run.done] for k, v in per_sample.items()}}
     signals["valid"] = (signals["valid"] > 0) & _with_face(frames, run.done)
+    signals["valid"][:group] |= _with_face(frames, run.done)[:group]  # before which nothing was to compare it with
     signals["blink"] = np.zeros(run.done, bool)
     intervals = [one for one in intervals if signals["valid"][one.onset : one.offset + 1].all()]
     for one in intervals:
@@ -192,6 +199,7 @@ def spot(
         signals=signals,
         fps=frames.fps,
         source=frames,
+        truth=annotated,
         meta={
             "mmme_fast": __version__,
             "backend": active_backend(),
@@ -221,6 +229,23 @@ def spot(
     if run.interrupted:
         raise KeyboardInterrupt(f"interrupted after {run.done} frames{where}")
     return result
+
+
+def _annotated(truth: Any, frames: Frames) -> list[Segment]:
+    """The annotated expressions of this film."""
+    if truth is None:
+        return []
+    if not isinstance(truth, str | os.PathLike):
+        return list(truth)
+    segments, notes = read_truth(truth, fps=frames.fps or MMME_FPS)
+    for note in notes:
+        logger.warning("%s", note)
+    videos = {one.video for one in segments}
+    name = Path(frames.source)
+    chosen = [one for one in segments if len(videos) == 1 or one.video in (name.stem, name.name)]
+    if not chosen:
+        raise ValueError(f"truth must hold expressions of {name.stem}, got videos {', '.join(sorted(videos)[:5])}")
+    return chosen
 
 
 def _with_face(frames: Frames, done: int) -> NDArray[np.bool_]:
