@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -71,7 +73,7 @@ def global_motion(
     # The normal equations are linear in the weights, so that one product makes them for all frames of a batch.
     unknowns = basis.shape[1]
     outer = np.einsum("cpi,cqi->ipq", basis, basis).reshape(-1, unknowns**2)
-    p = np.concatenate([_fitted(uv[i : i + BATCH].astype(float), basis, outer, trust) for i in range(0, frames, BATCH)])
+    p = np.concatenate([_fitted(uv[i : i + BATCH], basis, outer, trust) for i in range(0, frames, BATCH)])
 
     if model == "translation":
         tx, ty = p.T
@@ -88,27 +90,37 @@ def global_motion(
     return result
 
 
-def _fitted(uv: Floats, basis: Floats, outer: Floats, trust: Floats) -> Floats:
-    """Parameters (frame, unknown) of the motion of vectors (frame, position, 2)."""
+def _fitted(uv: NDArray[np.float32], basis: Floats, outer: Floats, trust: Floats) -> Floats:
+    """Parameters (frame, unknown) of the motion of vectors (frame, position, 2).
+
+    Weights are found in float32, which is enough for them; the last fit is in float64.
+    """
     frames, unknowns = len(uv), basis.shape[1]
+    basis_u, basis_v = basis.astype(np.float32)
+    fast, trusted = outer.astype(np.float32), trust.astype(np.float32)
     u, v = np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1])
-    w = np.broadcast_to(trust, u.shape)
-    p = np.zeros((frames, unknowns))
-    error, other = np.empty((2, *u.shape))
-    for _ in range(ROUNDS):
-        normal = (w @ outer).reshape(frames, unknowns, unknowns)
+    w = np.broadcast_to(trusted, u.shape)
+    error, other = np.empty((2, *u.shape), np.float32)
+    middle = u.shape[1] // 2
+
+    def solve(w: NDArray[np.floating[Any]], outer: Any, basis_u: Any, basis_v: Any) -> Floats:
+        normal = (w @ outer).reshape(frames, unknowns, unknowns).astype(np.float64)
         normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(unknowns)
-        right = (w * u) @ basis[0].T + (w * v) @ basis[1].T
-        p = np.linalg.solve(normal, right[..., None])[..., 0]
-        np.subtract(u, p @ basis[0], out=error)
-        np.subtract(v, p @ basis[1], out=other)
+        right = (w * u) @ basis_u.T + (w * v) @ basis_v.T
+        p: Floats = np.linalg.solve(normal, right.astype(np.float64)[..., None])[..., 0]
+        return p
+
+    for _ in range(ROUNDS - 1):
+        p = solve(w, fast, basis_u, basis_v).astype(np.float32)
+        np.subtract(u, p @ basis_u, out=error)
+        np.subtract(v, p @ basis_v, out=other)
         error *= error
         other *= other
         error += other
         # The median of roots is the root of the median, and only squares are needed besides.
-        spread = 2 * 1.4826 * np.sqrt(np.median(error, axis=1, keepdims=True)) + 1e-6
-        w = trust / (1 + error / spread**2)
-    return p
+        spread = 2 * 1.4826 * np.sqrt(np.partition(error, middle, axis=1)[:, middle, None]) + 1e-6
+        w = trusted / (1 + error / spread**2)
+    return solve(w.astype(np.float64), outer, *basis)
 
 
 def compose(outer: Floats, inner: Floats) -> Floats:
@@ -121,7 +133,7 @@ def compose(outer: Floats, inner: Floats) -> Floats:
 
 def displace(maps: Floats, points: Floats) -> Floats:
     """Return how far `maps` (..., 2, 3) move `points` (n, 2): (..., n, 2)."""
-    moved: Floats = np.einsum("...ij,nj->...ni", maps[..., :2], points) + maps[..., None, :, 2] - points
+    moved: Floats = points @ np.swapaxes(maps[..., :2], -1, -2) + maps[..., None, :, 2] - points
     return moved
 
 
