@@ -109,6 +109,12 @@ def test_known_eyes_tell_a_single_small_blink_from_raised_brows() -> None:
     assert [f.type for f in found] == ["micro", "micro", "micro"]
 
 
+def test_brows_raised_on_both_sides_again_and_again_are_no_blinks() -> None:
+    blocks = signals(40, [(float(s), 0.3, 1.6 * BROWS) for s in range(4, 36, 5)])
+    _, found = matched([known(blocks)], RATE, GRID)
+    assert [f.type for f in found] == ["micro"] * 7
+
+
 def test_lost_samples_hide_what_they_touch() -> None:
     blocks = signals(20, [(5.0, 0.3, SMILE), (12.0, 0.3, SMILE)])
     valid = np.ones(blocks.shape[:2], bool)

@@ -227,7 +227,8 @@ class _Bank:
 def _middle(values: NDArray[Any]) -> NDArray[Any]:
     """Medians along the last axis, by sorting, which NumPy does faster in float32 than it partitions."""
     ordered, n = np.sort(values, axis=-1), values.shape[-1]
-    return (ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2
+    median: NDArray[Any] = (ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2
+    return median
 
 
 def _select(
