@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ def main() -> None:
                 table[name][level] = scores(spotted, name, of_level)
     lines = [
         "# Accuracy on known truth", "",
-        f"`make accuracy` drew {len(films)} films of {SECONDS} s, 256 x 256 at 150 fps (`mmme_fast.synth`, seeds "
+        f"Films made by `make accuracy`: {len(films)}, of {SECONDS} s, 256 x 256 at 150 fps (`mmme_fast.synth`, seeds "
         f"{arguments.seed} to {arguments.seed + len(films) - 1}, never used to choose a parameter), each with {MICRO} "
         f"micro- and {MACRO} macro-expressions and {BLINKS} blinks: {LENGTHS}, on one side or both, with a slow drift "
         "of brightness. Noise (grey levels), head sway, a hold at the apex (part of the length) and a step of "
@@ -215,9 +216,10 @@ def main() -> None:
                 lines.append(f"| {path.name} | {crop} | {len(found.intervals)} |")
         lines.append("")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "accuracy.md").write_text("\n".join(lines))
+    text = [line if line.startswith(("|", "#", "!")) else textwrap.fill(line, 120) for line in lines]
+    (arguments.out / "accuracy.md").write_text("\n".join(text))
     picture(table, arguments.out / "accuracy.png")
-    print("\n".join(lines))
+    print("\n".join(text))
 
 
 if __name__ == "__main__":
