@@ -3,6 +3,7 @@
 # make test-opencv4   the flow methods once more, against the older OpenCV
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
 # make bench          benchmarks beside the stock libraries
+# make accuracy       F1 of spot() on films of known truth, to docs/accuracy.md; takes most of an hour
 # make roofline       what this machine could do at most
 # make lint           ruff, mypy, clang-format, and the kernels with warnings as errors
 
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize bench roofline lint clean
+.PHONY: demo test test-opencv4 test-sanitize bench accuracy roofline lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -38,6 +39,9 @@ test-sanitize: .venv/for-test
 
 bench: .venv/for-test
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)
+
+accuracy: .venv/for-test
+	$(BIN)/python benchmarks/accuracy.py $(ARGS)
 
 roofline: benchmarks/roofline.cpp
 	mkdir -p build

@@ -39,7 +39,7 @@ def bench_sliding(benchmark: Any, backend: str, beside: Any, statistic: str) -> 
 def bench_matched(benchmark: Any) -> None:
     blocks = np.random.default_rng(0).normal(scale=0.02, size=(3000, 169, 2)).astype(np.float32)
     grid = np.stack(np.meshgrid(np.arange(13), np.arange(13)), -1).reshape(-1, 2) / 16 + 1 / 8
-    stream = [(blocks, np.ones(blocks.shape[:2], bool))]
+    stream = [(blocks, np.ones(blocks.shape[:2], bool), np.zeros(len(blocks), np.float32))]
     scores, found = benchmark.pedantic(matched, (stream, 50.0, grid), rounds=3)
     assert not found
     assert scores.shape == (3000,)

@@ -211,7 +211,7 @@ def test_layers_import_downwards_only() -> None:
         {"patch", "pipeline", "report"},
         {"results", "tracking", "methods", "clips", "alignment", "peripherals"},
         {"frames", "flow", "strain", "spotting", "motion", "metrics", "eeg", "synth"},
-        {"_backend", "_arrays", "_files"},
+        {"_backend", "_arrays", "_faces", "_files"},
         {"_core", "_numba"},
     ]
     level = {name: i for i, names in enumerate(layers) for name in names}

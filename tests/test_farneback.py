@@ -231,7 +231,7 @@ def test_farneback_batches(backend: str, gaussian: bool) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"window": 1}, {"window": 41}, {"gaussian": True}], ids=str)
 def test_farneback_iterations_in_flight(backend: str, options: dict[str, Any]) -> None:
-    """On one thread iterations of a large level follow each other closely; threads that share its rows do one by one."""
+    """On one thread iterations of a large level follow each other closely, on several each waits for the last."""
     if backend == "numba":
         pytest.skip("the twin does one iteration after the other")
     prev, curr = moved_pair(80, 512, reach=3.0)

@@ -30,7 +30,7 @@ def test_a_known_map_is_found_beside_an_expression(model: str, matrix: list[list
     got = motion.global_motion(np.stack([flow, np.zeros_like(flow)]), model=model)
     np.testing.assert_allclose(field(got[0]), field(truth), atol=0.03)
     np.testing.assert_allclose(got[1], motion.IDENTITY, atol=1e-9)
-    np.testing.assert_allclose(motion.global_motion(flow, model=model), got[0], atol=1e-12)
+    np.testing.assert_allclose(motion.global_motion(flow, model=model), got[0], atol=1e-6)
 
 
 def test_weights_say_what_counts() -> None:

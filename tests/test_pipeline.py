@@ -143,7 +143,8 @@ def test_outputs_on_disk(short_file: Path, tmp_path: Path) -> None:
     assert [int(row["onset"]) for row in rows] == [one.onset for one in found.intervals]
     with np.load(out / "signals.npz") as signals:
         assert set(signals) == {
-            "timestamp", "score", "motion", "head_x", "head_y", "head_turn", "head_growth", "strain"
+            "timestamp", "score", "motion", "head_x", "head_y", "head_turn", "head_growth", "strain", "valid",
+                "blink",
         }  # fmt: skip
         for name in signals:
             assert signals[name].shape == (1200,), name

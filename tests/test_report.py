@@ -20,6 +20,7 @@ import pytest
 from mmme_fast import eeg, flow, motion, report, synth
 from mmme_fast.cli import main
 from mmme_fast.frames import open_frames
+from mmme_fast.metrics import Segment
 from mmme_fast.pipeline import spot
 from mmme_fast.report import envelope, expression_flow, page, wheel
 from mmme_fast.results import Interval, Spotting
@@ -70,6 +71,7 @@ def made_up(frames: Any, intervals: list[Interval], **meta: Any) -> Spotting:
     n = len(frames)
     names = ("score", "motion", "head_x", "head_y", "head_turn", "head_growth", "strain")
     signals = {"timestamp": np.arange(n) / 50, **{name: np.linspace(0, 2, n, dtype=np.float32) for name in names}}
+    signals |= {"valid": np.ones(n, bool), "blink": np.zeros(n, bool)}
     return Spotting(intervals, [], signals, 50.0, {"warnings": [], **meta}, open_frames(frames, fps=50))
 
 
@@ -97,9 +99,10 @@ def test_each_interval_has_its_pictures(html: str, spotting: Spotting, film: syn
     articles = re.findall(r"<article .*?</article>", html, re.S)
     assert len(articles) == 3
     for article, one in zip(articles, spotting.intervals, strict=True):
-        onset, apex, colours, strain = map(picture, Page(article).all("img", "src"))
+        onset, apex, offset, colours, strain = map(picture, Page(article).all("img", "src"))
         np.testing.assert_array_equal(onset, film.frame(one.onset))
         np.testing.assert_array_equal(apex, film.frame(one.apex))
+        np.testing.assert_array_equal(offset, film.frame(one.offset))
         assert colours.shape == strain.shape == (96, 96, 3)
         assert np.ptp(colours) > 200  # the longest vector has its full colour
         assert f"{one.onset_s:.3f} to {one.offset_s:.3f} s, score {one.score:.2f}" in article
@@ -145,6 +148,25 @@ def test_chart_has_scores_threshold_and_intervals(html: str, spotting: Spotting)
         edges = [t for one in found for t in (one.onset_s, one.onset_s, one.offset_s, one.offset_s)]
         np.testing.assert_allclose(values(traces[kind, "lines"]["x"]), edges)
         np.testing.assert_allclose(values(traces[kind, "markers"]["y"]), [one.score for one in found])
+
+
+def test_chart_shows_truth_and_lost_frames(spotting: Spotting, tmp_path: Path) -> None:
+    truth = [Segment("a", "micro", 10, 24), Segment("a", "macro", 280, 900)]
+    signals = {**spotting.signals, "valid": np.arange(300) % 100 >= 20}
+    html = page(replace(spotting, truth=truth, signals=signals))
+    traces, layout = drawn(html)
+    np.testing.assert_allclose(values(traces["truth", "lines"]["x"]), [0.2, 0.48, 5.6, 5.98])
+    grey = [shape for shape in layout["shapes"] if shape["type"] == "rect"]
+    np.testing.assert_allclose(
+        [(one["x0"], one["x1"]) for one in grey if one["xref"] == "x"], [(0, 0.4), (2, 2.4), (4, 4.4)]
+    )
+    assert "The bars at the top are the annotated expressions. Grey: frames without a face" in Page(html).text
+    (tmp_path / "truth.csv").write_text("video,type,onset,apex,offset\nother,micro,3,5,9\n")
+    found = spot(np.zeros((10, 40, 40), np.uint8), crop="full", fps=50, truth=tmp_path / "truth.csv")
+    assert [(one.onset, one.offset) for one in found.truth] == [(3, 9)]
+    (tmp_path / "truth.csv").write_text("video,type,onset,apex,offset\na,micro,3,5,9\nb,micro,3,5,9\n")
+    with pytest.raises(ValueError, match="truth must hold expressions of array, got videos a, b"):
+        spot(np.zeros((10, 40, 40), np.uint8), crop="full", fps=50, truth=tmp_path / "truth.csv")
 
 
 def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
@@ -207,9 +229,9 @@ def test_pictures_of_other_frames(height: int, width: int, shown: tuple[int, int
     film = (noise * 4095).astype(dtype) if dtype == "uint16" else (noise * 0.1).astype(dtype)
     article = Page(page(made_up(film, [interval(0, 1, 2)])))
     pictures = [picture(uri) for uri in article.all("img", "src")[1:]]  # the first is the legend
-    assert [p.shape[:2] for p in pictures] == [shown] * 4
-    assert article.all("img", "width")[1:] == [str(shown[1])] * 4
-    for p in pictures[:2]:
+    assert [p.shape[:2] for p in pictures] == [shown] * 5
+    assert article.all("img", "width")[1:] == [str(shown[1])] * 5
+    for p in pictures[:3]:
         assert p.mean() == pytest.approx(127, abs=8)  # dark film is shown over the whole range of grey
 
 
@@ -225,7 +247,7 @@ def test_quiet_film() -> None:
     assert text.count("None were found.") == 2
     assert "There are none." in text
     still = Page(page(made_up(np.full((3, 16, 16), 9, np.uint8), [interval(0, 1, 2)])))
-    assert len(still.all("img", "src")) == 5
+    assert len(still.all("img", "src")) == 6
 
 
 def test_without_plotly(spotting: Spotting, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -117,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         help="the data set whose lengths the method uses, and whose frame rate where the film has none",
     )  # fmt: skip
     spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
+    spot.add_argument(
+        "--landmarks", metavar="CSV", help="where face and eyes are: OpenFace's or MediaPipe's points, or boxes"
+    )
+    spot.add_argument("--truth", metavar="TABLE", help="annotated expressions, for the report to show")
+    spot.add_argument("--plot", action="store_true", help="insist on the report: without plotly stop before the work")
     spot.add_argument("--eeg", metavar="RECORDING", help="EEG whose band power is wanted per frame and interval")
     spot.add_argument(
         "--peripherals", metavar="RECORDING", help="ECG, PPG, RSP, EDA, SKT (.acq, .mat) wanted per frame and interval"
@@ -287,13 +292,18 @@ def _progress(quiet: bool, unit: str) -> Iterator[Progress]:
 def _spot(arguments: argparse.Namespace) -> None:
     from mmme_fast.pipeline import spot
 
+    if arguments.plot:
+        from mmme_fast.report import plotly_parts
+
+        plotly_parts()
     film = Path(arguments.film).resolve()
     out = arguments.out or Path(f"{film.name if film.is_dir() else film.stem}_mmme_fast")
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(
             arguments.film, preset=arguments.preset, method=arguments.method, flow=arguments.flow, crop=arguments.crop,
-            size=arguments.size, fps=arguments.fps, eeg=arguments.eeg, peripherals=arguments.peripherals,
-            align=arguments.align, baseline=arguments.baseline, out=out, progress=progress, threads=arguments.threads,
+            size=arguments.size, fps=arguments.fps, landmarks=arguments.landmarks, truth=arguments.truth,
+            eeg=arguments.eeg, peripherals=arguments.peripherals, align=arguments.align, baseline=arguments.baseline,
+            out=out, progress=progress, threads=arguments.threads,
         )  # fmt: skip
     _print_intervals(result.intervals)
     print(f"{len(result.blinks)} blinks; {result.meta['frames']} frames in {result.meta['seconds']:.1f} s")

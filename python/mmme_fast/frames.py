@@ -29,14 +29,14 @@ from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmme_fast import _arrays
+from mmme_fast import _arrays, _faces
 from mmme_fast._arrays import MIN_SIZE
 from mmme_fast._backend import get_num_threads
+from mmme_fast._faces import Box
 
 __all__ = ["Frames", "open_frames"]
 
 Array = NDArray[Any]
-Box = tuple[int, int, int, int]
 Grey = Literal["luma", "bgr2gray"]
 Pictures = Generator["_Picture", None, None]
 
@@ -55,6 +55,7 @@ def open_frames(
     crop: Literal["auto", "full"] | Box | None = None,
     size: int | None = None,
     fps: float | None = None,
+    landmarks: str | os.PathLike[str] | Array | None = None,
     grey: Grey = "luma",
 ) -> Frames:
     """Open a film, a folder of images, a TIFF stack, a ``.npy`` file or an array as grey frames.
@@ -70,8 +71,9 @@ def open_frames(
           or float (finite; made float32).
     crop : {"auto", "full"} or (x, y, width, height), optional
         The part of the frame to keep, in pixels of the film; the default is the whole frame. "auto" finds the face in
-        the first second (the first 30 frames where no rate is known) and takes the square around it, the same for the
-        whole film; it needs ``pip install "mmme_fast[face]"``.
+        the first second (the first 30 frames where no rate is known) and takes the square around it; it looks again
+        every 2 s and after a cut, moves the square when the face has left its middle (`Frames.faces`), and follows it
+        as far as half a side beyond its first place. Needs ``pip install "mmme_fast[face]"``, or landmarks.
     size : int, optional
         The longer side of the result in pixels; the other side keeps the aspect ratio, so a square crop gives
         (size, size). Shrinking averages areas, growing is bilinear; both accumulate in float32 and round to the
@@ -79,6 +81,12 @@ def open_frames(
     fps : float, optional
         Frames per second. Overrides what the source says: the timestamps are then frame number / fps. Needed for times
         where the source has none.
+    landmarks : path or array_like, optional
+        Where the face is, in pixels of the film, for ``crop="auto"`` instead of the detector, and where the eyes are,
+        for `spot`: an array (frame, point, 2) of 68 (dlib, OpenFace), 468 or 478 (MediaPipe), 5 or 2 (the eyes) points
+        (x, y), NaN where there is no face; or a CSV file with a row per frame: OpenFace's (frame from 1, success, x_0,
+        ..., y_0, ...), MediaPipe's points as frame (from 0), x_0, y_0, x_1, ... in parts of the frame, or boxes as
+        frame, x, y, width, height.
     grey : {"luma", "bgr2gray"}, default "luma"
         How a film in YUV becomes grey: the decoder's luma plane as it is, or what OpenCV makes of it, the frame
         converted by FFmpeg to 8-bit BGR and then as by ``cv2.COLOR_BGR2GRAY``. RGB pictures are always converted by
@@ -110,7 +118,7 @@ def open_frames(
     _arrays.one_of(grey, "grey", ("luma", "bgr2gray"))
     size = None if size is None else _arrays.whole(size, "size", low=MIN_SIZE)
     fps = None if fps is None else _arrays.number(fps, "fps", low=0, open_low=True)
-    return Frames(_open(source, grey), crop, size, fps)
+    return Frames(_open(source, grey), crop, size, fps, landmarks)
 
 
 class Frames:
@@ -139,13 +147,23 @@ class Frames:
     dtype : numpy.dtype
         uint8, uint16 or float32.
     crop : (x, y, width, height)
-        The part of the source's frame in use.
+        The part of the source's frame in use, of a crop that moves the first.
+    faces : list of (int, (x, y, width, height) or None)
+        With ``crop="auto"`` the frames from which on the crop is another, as far as read; None from where no face was
+        found. Otherwise empty.
+    landmarks : object or None
+        What was given to `open_frames`, as read.
     names : list of str or None
         The frames' file names without suffix, in order, where the times come from them.
     """
 
     def __init__(
-        self, source: _Source, crop: Literal["auto", "full"] | Box | None, size: int | None, fps: float | None
+        self,
+        source: _Source,
+        crop: Literal["auto", "full"] | Box | None,
+        size: int | None,
+        fps: float | None,
+        landmarks: Any = None,
     ) -> None:
         self._source = source
         self.source = source.name
@@ -162,7 +180,20 @@ class Frames:
         first = self._first_two()
         self.grey = first.grey
         self.declared = source.declared
-        self.crop: Box = self._find_face() if crop == "auto" else _checked_crop(crop, first.full)
+        self.landmarks = None if landmarks is None else _faces.Landmarks(landmarks, first.full)
+        self.faces: list[tuple[int, Box | None]] = []
+        self._finder: Callable[[int, int], _faces.Find] | None = None
+        self._read: Box  # the part of the frame that is decoded
+        if crop == "auto":
+            if self.landmarks is not None:
+                self._finder = self.landmarks.finder
+            else:
+                detect = _faces.detector(lambda picture, shape: _Resize(picture.shape, shape)(picture))
+                self._finder = lambda left, top: detect
+            self.crop: Box = self._find_face(self._finder(0, 0))
+            self._read = _faces.around(self.crop, first.full)
+        else:
+            self.crop = self._read = _checked_crop(crop, first.full)
         width, height = self.crop[2:]
         scale = 1.0 if size is None else size / max(width, height)
         self._size = (round(height * scale), round(width * scale))
@@ -257,7 +288,9 @@ class Frames:
         chunk = np.empty((n, *self._size), self.dtype)
         filled, times = 0, list[float]()
         failure: Exception | None = None
-        with closing(self._source.read(self.crop, threads)) as pictures:
+        crop = self._follow()
+        done = 0
+        with closing(self._source.read(self._read, threads)) as pictures:
             while not stop.is_set():
                 try:
                     picture = next(pictures)
@@ -267,7 +300,8 @@ class Frames:
                 except Exception as error:
                     failure = error
                     break
-                chunk[filled] = self._resize(picture.pixels)
+                chunk[filled] = crop(done, picture.pixels)
+                done += 1
                 times.append(picture.time)
                 filled += 1
                 if filled == n:
@@ -311,20 +345,38 @@ class Frames:
             self._check(picture)
         return found[0]
 
-    def _find_face(self) -> Box:
+    def _find_face(self, find: _faces.Find) -> Box:
         step = max(1, round((self.fps or 30.0) / 30))
-        detect = _face_detector()
+        number = 0
         with (
             closing(self._source.read(None, get_num_threads())) as pictures,
             suppress(_BreakOff),
         ):  # a pass over the film reports it
-            for picture in islice(pictures, 0, 30 * step, step):
-                if (face := detect(picture.pixels)) is not None:
+            for number, picture in enumerate(islice(pictures, 29 * step + 1)):
+                if number % step == 0 and (face := find(number, picture.pixels)) is not None:
                     return face
         raise ValueError(
-            f'crop="auto" found no face in the first {30 * step} frames of {self.source}: '
-            'give crop="full" or crop=(x, y, width, height)'
+            f'crop="auto" found no face in the first {number + 1} frames of {self.source}, 0 to {number}: '
+            'give crop="full", crop=(x, y, width, height) or landmarks'
         )
+
+    def _follow(self) -> Callable[[int, Array], Array]:
+        """What takes the crop out of each picture in sequence, as it is read, and resizes it."""
+        if self._finder is None:
+            return lambda _, pixels: self._resize(pixels)
+        left, top = self._read[:2]
+        every = _faces.DETECT_EVERY if self.landmarks is None else _faces.LOOK_EVERY
+        follower = _faces.Follower(self._finder(left, top), self.crop, self.fps, (left, top), every)
+        self.faces = follower.places
+        resize = {self.crop[2:]: self._resize}
+
+        def crop(number: int, pixels: Array) -> Array:
+            box = follower(number, pixels)
+            if box[2:] not in resize:
+                resize[box[2:]] = _Resize((box[3], box[2]), self._size)
+            return resize[box[2:]](_cropped(pixels, box))
+
+        return crop
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
@@ -928,45 +980,6 @@ def _taps(before: int, after: int) -> tuple[Array, Array]:
         index = np.floor(centre).astype(np.intp) + np.arange(2)[:, None]
         weight = 1 - np.abs(centre - index)
     return index.clip(0, before - 1), weight[..., None].astype(np.float32)
-
-
-def _face_detector() -> Callable[[Array], Box | None]:
-    """A function from a grey picture to the square around its largest face."""
-    try:
-        from skimage.data import lbp_frontal_face_cascade_filename
-        from skimage.feature import Cascade
-    except ImportError as error:
-        raise ImportError(
-            'crop="auto" needs a face detector: pip install "mmme_fast[face]", '
-            'or give crop="full" or crop=(x, y, width, height)'
-        ) from error
-    cascade = Cascade(lbp_frontal_face_cascade_filename())
-
-    def detect(picture: Array) -> Box | None:
-        height, width = picture.shape
-        scale = max(1.0, min(height, width) / 240)
-        small = _Resize((height, width), (round(height / scale), round(width / scale)))(picture)
-        if small.dtype != np.uint8:
-            low, high = float(small.min()), float(small.max())
-            small = ((small - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
-        limit = min(small.shape)
-        faces = cascade.detect_multi_scale(
-            np.ascontiguousarray(small),
-            scale_factor=1.1,
-            step_ratio=1,
-            min_size=(limit // 5,) * 2,
-            max_size=(limit,) * 2,
-        )
-        if not faces:
-            return None
-        face = max(faces, key=lambda found: (found["width"], -found["r"], -found["c"]))
-        # The cascade's square cuts into chin and forehead.
-        side = min(round(1.1 * scale * face["width"]), height, width)
-        x = round(scale * (face["c"] + face["width"] / 2) - side / 2)
-        y = round(scale * (face["r"] + face["height"] / 2) - side / 2)
-        return min(max(x, 0), width - side), min(max(y, 0), height - side), side, side
-
-    return detect
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:

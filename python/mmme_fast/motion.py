@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -11,6 +13,7 @@ from mmme_fast._backend import kernels, resolve_threads
 Floats = NDArray[np.float64]
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+BATCH = 8  # fields fitted together: what is computed of them stays in the cache
 ROUNDS = 10  # of reweighting; the fit moves by less than 1e-3 px after about 6
 
 
@@ -57,7 +60,7 @@ def global_motion(
     centre = where.mean(0)
     scale = max(float(np.abs(where - centre).max()), 1.0)
     x, y = ((where - centre) / scale).T
-    uv = fields.reshape(frames, -1, 2).astype(float)
+    uv = fields.reshape(frames, -1, 2)
 
     # Each model is linear: u = basis_u @ p, v = basis_v @ p.
     one, zero = np.ones_like(x), np.zeros_like(x)
@@ -67,20 +70,10 @@ def global_motion(
         basis = np.array([[x, -y, one, zero], [y, x, zero, one]])
     else:
         basis = np.array([[x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]])
-    # The normal equations are linear in the weights, so that one product makes them for all frames.
+    # The normal equations are linear in the weights, so that one product makes them for all frames of a batch.
     unknowns = basis.shape[1]
     outer = np.einsum("cpi,cqi->ipq", basis, basis).reshape(-1, unknowns**2)
-    right = np.einsum("cpi,nic->nip", basis, uv)
-
-    w = np.broadcast_to(trust, (frames, len(trust)))
-    p = np.zeros((frames, unknowns))
-    for _ in range(ROUNDS):
-        normal = (w @ outer).reshape(frames, unknowns, unknowns)
-        normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(unknowns)
-        p = np.linalg.solve(normal, np.einsum("ni,nip->np", w, right)[..., None])[..., 0]
-        error = np.sqrt(sum((uv[..., c] - p @ basis[c]) ** 2 for c in (0, 1)))
-        spread = 2 * 1.4826 * np.median(error, axis=1, keepdims=True) + 1e-6
-        w = trust / (1 + (error / spread) ** 2)
+    p = np.concatenate([_fitted(uv[i : i + BATCH], basis, outer, trust) for i in range(0, frames, BATCH)])
 
     if model == "translation":
         tx, ty = p.T
@@ -97,6 +90,39 @@ def global_motion(
     return result
 
 
+def _fitted(uv: NDArray[np.float32], basis: Floats, outer: Floats, trust: Floats) -> Floats:
+    """Parameters (frame, unknown) of the motion of vectors (frame, position, 2).
+
+    Weights are found in float32, which is enough for them; the last fit is in float64.
+    """
+    frames, unknowns = len(uv), basis.shape[1]
+    basis_u, basis_v = basis.astype(np.float32)
+    fast, trusted = outer.astype(np.float32), trust.astype(np.float32)
+    u, v = np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1])
+    w = np.broadcast_to(trusted, u.shape)
+    error, other = np.empty((2, *u.shape), np.float32)
+    middle = u.shape[1] // 2
+
+    def solve(w: NDArray[np.floating[Any]], outer: Any, basis_u: Any, basis_v: Any) -> Floats:
+        normal = (w @ outer).reshape(frames, unknowns, unknowns).astype(np.float64)
+        normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(unknowns)
+        right = (w * u) @ basis_u.T + (w * v) @ basis_v.T
+        p: Floats = np.linalg.solve(normal, right.astype(np.float64)[..., None])[..., 0]
+        return p
+
+    for _ in range(ROUNDS - 1):
+        p = solve(w, fast, basis_u, basis_v).astype(np.float32)
+        np.subtract(u, p @ basis_u, out=error)
+        np.subtract(v, p @ basis_v, out=other)
+        error *= error
+        other *= other
+        error += other
+        # The median of roots is the root of the median, and only squares are needed besides.
+        spread = 2 * 1.4826 * np.sqrt(np.partition(error, middle, axis=1)[:, middle, None]) + 1e-6
+        w = trusted / (1 + error / spread**2)
+    return solve(w.astype(np.float64), outer, *basis)
+
+
 def compose(outer: Floats, inner: Floats) -> Floats:
     """Return the maps that take a point through `inner`, then `outer`; both (..., 2, 3)."""
     linear = outer[..., :2] @ inner[..., :2]
@@ -107,7 +133,7 @@ def compose(outer: Floats, inner: Floats) -> Floats:
 
 def displace(maps: Floats, points: Floats) -> Floats:
     """Return how far `maps` (..., 2, 3) move `points` (n, 2): (..., n, 2)."""
-    moved: Floats = np.einsum("...ij,nj->...ni", maps[..., :2], points) + maps[..., None, :, 2] - points
+    moved: Floats = points @ np.swapaxes(maps[..., :2], -1, -2) + maps[..., None, :, 2] - points
     return moved
 
 

@@ -26,17 +26,19 @@ from mmme_fast.eeg import Recording, open_recording, stream_band_power
 from mmme_fast.flow import FLOWS
 from mmme_fast.frames import Frames, open_frames
 from mmme_fast.methods import PRESETS, Expression, Method, configured
+from mmme_fast.metrics import MMME_FPS, Segment, read_truth
 from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.results import Interval, Spotting, identity, output_folder, save
-from mmme_fast.spotting import Matched, matched
+from mmme_fast.spotting import Matched, Measured, matched
 from mmme_fast.tracking import Lattice, face_signals, group_size, reduced, reduced_size
 
 logger = logging.getLogger("mmme_fast")
 
 Progress = Callable[[int, int | None], None]
 
+UNREST = 3.0  # px of a crop 256 wide: where the frame as a whole moves more, otherwise than a head does, none is usable
 CHUNK = 128  # frames decoded at a time
-SIGNALS = ("motion", "head_x", "head_y", "head_turn", "head_growth", "strain")
+SIGNALS = ("motion", "head_x", "head_y", "head_turn", "head_growth", "strain", "valid")
 EEG_WINDOW = PERIPHERAL_WINDOW = 1.0  # s, centred on each frame
 
 
@@ -49,10 +51,12 @@ def spot(
     crop: Any = "auto",
     size: int = 256,
     fps: float | None = None,
+    landmarks: Any = None,
     eeg: Any = None,
     peripherals: Any = None,
     align: Any = None,
     baseline: float | None = None,
+    truth: Any = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool | Progress | None = None,
     threads: int | None = None,
@@ -67,7 +71,7 @@ def spot(
     Parameters
     ----------
     source : path, array or Frames
-        What `open_frames` opens, or has opened; `crop`, `size` and `fps` then count for nothing.
+        What `open_frames` opens, or has opened; `crop`, `size`, `fps` and `landmarks` then count for nothing.
     preset : {"casme2", "casme3", "samm-lv", "smic", "4dme", "mmme"}, optional
         The data set whose lengths of expressions a named method uses, and whose frame rate where the source has none
         (`mmme_fast.methods.PRESETS`; "casme2" is CAS(ME)^2).
@@ -77,11 +81,15 @@ def spot(
     flow : {"farneback", "tvl1", "dis"}, default "farneback"
         Dense flow method; "lbp" uses none.
     crop : {"auto", "full"} or (x, y, width, height), default "auto"
-        Part of the frame to look at: "auto" finds the face (needs ``pip install "mmme_fast[face]"``).
+        Part of the frame to look at: "auto" finds the face (needs ``pip install "mmme_fast[face]"``, or landmarks) and
+        moves with it; what happens while there is no face is not reported.
     size : int, default 256
         Longer side of the crop after resizing, in pixels.
     fps : float, optional
         Frames per second; needed where the source does not know.
+    landmarks : path or array_like, optional
+        Where the face and its eyes are, as for `open_frames`: OpenFace's or MediaPipe's points, or boxes. Blinks are
+        told from expressions by known eyes.
     eeg : path or Recording, optional
         What `open_recording` opens: band power (the bands and defaults of `band_power`) of the second around each
         frame, and its mean over each interval.
@@ -95,6 +103,9 @@ def spot(
     baseline : float, optional
         Seconds before each onset whose mean band power, and peripheral means and rates, are subtracted from the
         interval's. Default: none are.
+    truth : path or list of Segment, optional
+        Annotated expressions, which the report shows: what `metrics.read_truth` reads, of this film, or of any film
+        where the table has only one.
     out : path, optional
         Folder for intervals.csv, blinks.csv, signals.npz, meta.json and, with the extra "report", report.html; with
         `eeg` also band_power.npy, with `peripherals` peripherals.npz, with either features.csv (`Spotting.features`).
@@ -130,11 +141,14 @@ def spot(
     recording = eeg if eeg is None or isinstance(eeg, Recording) else open_recording(eeg)
     if peripherals is not None and not isinstance(peripherals, Peripherals):
         peripherals = open_peripherals(peripherals)
-    frames = source if isinstance(source, Frames) else open_frames(source, crop=crop, size=size, fps=fps)
-    if frames.fps is None and preset is not None and not isinstance(source, Frames):
-        frames = open_frames(source, crop=frames.crop, size=size, fps=PRESETS[preset].fps)
+    frames = source
+    if not isinstance(frames, Frames):
+        frames = open_frames(source, crop=crop, size=size, fps=fps, landmarks=landmarks)
+        if frames.fps is None and preset is not None:
+            frames = open_frames(source, crop=frames.crop, size=size, fps=PRESETS[preset].fps, landmarks=landmarks)
     if frames.fps is None:
         raise ValueError(f"fps must be given: {frames.source} has no times of its own")
+    annotated = _annotated(truth, frames)
     aligned = {
         name: _alignment(align, name, frames, opened)
         for name, opened in (("eeg", recording), ("peripherals", peripherals))
@@ -152,12 +166,24 @@ def spot(
         else:
             spotted = chosen(reduced(run.chunks(), group, chosen.width), rate, estimator, threads)
             scores, found, measured = spotted.scores, spotted.expressions, spotted.signals
+            measured["valid"] = np.ones(len(scores), np.float32)
     seconds = time.perf_counter() - begun
 
     times = np.array(frames.timestamps[: run.done])
     intervals = [_interval(one, group, times) for one in found]
     unmeasured = np.full(len(scores), np.nan, np.float32)
     per_sample = {"score": scores, **{name: measured.get(name, unmeasured) for name in SIGNALS}}
+    signals = {"timestamp": times, **{k: np.repeat(v, group)[: run.done] for k, v in per_sample.items()}}
+    faces = _with_face(frames, run.done)
+    signals["valid"] = (signals["valid"] > 0) & faces
+    signals["valid"][:group] |= faces[:group]  # before which nothing was to compare it with
+    intervals = [one for one in intervals if signals["valid"][one.onset : one.offset + 1].all()]
+    signals["blink"] = np.zeros(run.done, bool)
+    for one in intervals:
+        if one.type == "blink":
+            signals["blink"][one.onset : one.offset + 1] = True
+    if not faces.all():
+        run.warn(f"no face in {run.done - int(faces.sum())} frames, the first of them frame {int(faces.argmin())}")
     if run.failure is not None:
         run.warn(f"ends early, after {run.done} frames: {run.failure}")
     if run.interrupted:
@@ -165,9 +191,10 @@ def spot(
     result = Spotting(
         intervals=[i for i in intervals if i.type != "blink"],
         blinks=[i for i in intervals if i.type == "blink"],
-        signals={"timestamp": times, **{k: np.repeat(v, group)[: run.done] for k, v in per_sample.items()}},
+        signals=signals,
         fps=frames.fps,
         source=frames,
+        truth=annotated,
         meta={
             "mmme_fast": __version__,
             "backend": active_backend(),
@@ -209,14 +236,19 @@ def _matched(
     rate = frames.fps / group
     lattice = Lattice(*reduced_size(*frames.shape[1:]))
     points = lattice.blocks / lattice.unit
-    kept: list[NDArray[np.float32]] = []  # (sample, 6) of each part: what is per sample stays, block signals pass by
+    kept: list[NDArray[np.float32]] = []  # (sample, 7) of each part: what is per sample stays, block signals pass by
 
-    def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-        for part in face_signals(reduced(run.chunks(), group), rate, flow, threads):
-            kept.append(np.column_stack([part.motion, part.head, part.strain]))
-            yield part.blocks, part.valid
+    def moved(sample: int) -> bool:
+        """Whether the crop is another in this group of frames, or another face is in it."""
+        return any(first > 0 and first // group == sample for first, _ in frames.faces)
 
-    scores, found = matched(blocks(), rate, points, method)
+    def blocks() -> Iterator[Measured]:
+        for part in face_signals(reduced(run.chunks(), group), rate, flow, threads, moved):
+            usable = (part.valid.mean(1) > 0.5) & (part.unrest <= UNREST)
+            kept.append(np.column_stack([part.motion, part.head, part.strain, usable]))
+            yield part.blocks, part.valid, part.unrest
+
+    scores, found = matched(blocks(), rate, points, method, eyes=_eyes(frames, group))
     expressions = [
         Expression(
             one.onset, one.apex, one.offset, one.type, one.score, float(points[one.block, 0]),
@@ -225,6 +257,46 @@ def _matched(
         for one in found
     ]  # fmt: skip
     return scores, expressions, dict(zip(SIGNALS, np.concatenate(kept).T, strict=True))
+
+
+def _annotated(truth: Any, frames: Frames) -> list[Segment]:
+    """The annotated expressions of this film."""
+    if truth is None:
+        return []
+    if not isinstance(truth, str | os.PathLike):
+        return list(truth)
+    segments, notes = read_truth(truth, fps=frames.fps or MMME_FPS)
+    for note in notes:
+        logger.warning("%s", note)
+    videos = {one.video for one in segments}
+    name = Path(frames.source)
+    chosen = [one for one in segments if len(videos) == 1 or one.video in (name.stem, name.name)]
+    if not chosen:
+        raise ValueError(f"truth must hold expressions of {name.stem}, got videos {', '.join(sorted(videos)[:5])}")
+    return chosen
+
+
+def _with_face(frames: Frames, done: int) -> NDArray[np.bool_]:
+    """(frame,): whether the crop holds a face, as far as one was looked for."""
+    there = np.ones(done, bool)
+    for first, box in frames.faces:
+        there[first:] = box is not None
+    return there
+
+
+def _eyes(frames: Frames, group: int) -> Callable[[int], NDArray[np.float64]] | None:
+    """Where the eyes are in a group of frames, in parts of the crop's width; None where nothing says so."""
+    marks = frames.landmarks
+    if marks is None or marks.eyes is None:
+        return None
+
+    def eyes(sample: int) -> NDArray[np.float64]:
+        frame = sample * group + (group - 1) // 2
+        x, y, width, height = next((b for first, b in reversed(frames.faces) if b and first <= frame), frames.crop)
+        seen: NDArray[np.float64] = (marks.eyes_of(frame) - [x, y]) / max(width, height)
+        return seen
+
+    return eyes
 
 
 def _interval(one: Expression, group: int, times: NDArray[np.float64]) -> Interval:

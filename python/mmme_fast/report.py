@@ -37,6 +37,7 @@ LEAST_MOTION = 0.25  # px of a crop 256 wide: smaller motion does not get the fu
 CELL = 8  # px: global motion is fitted to flow averaged over cells of this size
 # The colours of the shaded intervals, also those of the words in the table; they read on white and on black.
 COLOURS = {"micro": "#d9480f", "macro": "#1c7ed6", "blink": "#868e96"}
+TRUTH = "#2b8a3e"
 # Magma (van der Walt and Smith), at equal steps.
 HEAT = np.array([(0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191)])
 
@@ -72,7 +73,7 @@ def page(spotting: Spotting) -> str:
     warnings = f'<section class="warnings" aria-label="Warnings"><ul>{warned}</ul></section>' if warned else ""
     main = f"""<section aria-labelledby="scores">
 <h2 id="scores">Score over time</h2>
-<p>Above 1, the threshold, something moves that is not the head. Drag to zoom, double-click to see all.
+<p>Above 1, the threshold, something moves that is not the head. {_said(spotting)}Drag to zoom, double-click to see all.
 {f"Each point of the curves is the largest value of {step} frames." if step > 1 else ""}</p>
 <div role="img" aria-label="Score, head motion and strain over time; the intervals are in the table below">{chart}</div>
 </section>
@@ -88,6 +89,16 @@ def page(spotting: Spotting) -> str:
 <details><summary>Blinks ({len(spotting.blinks)})</summary>{blinks}</details>
 {_details(meta)}"""
     return _document("Facial expressions", name, source, _summary(spotting) + warnings, main)
+
+
+def _said(spotting: Spotting) -> str:
+    """What else the chart shows."""
+    parts = []
+    if spotting.truth:
+        parts.append("The bars at the top are the annotated expressions. ")
+    if not spotting.signals["valid"].all():
+        parts.append("Grey: frames without a face that could be followed. ")
+    return "".join(parts)
 
 
 def _document(title: str, name: str, source: str, header: str, main: str) -> str:
@@ -198,6 +209,13 @@ def _chart(spotting: Spotting) -> str:
                     hovertemplate="%{text}<br>score %{y:.2f}<extra></extra>"),
             row=1, col=1,
         )  # fmt: skip
+    if spotting.truth:
+        x = [t for begin, end in _moments(spotting) for t in (begin, end, None)]
+        figure.add_trace(
+            Scatter(x=x, y=[top, top, None] * len(spotting.truth), name="truth", mode="lines",
+                    line={"width": 7, "color": TRUTH}, hovertemplate="%{x:.3f} s<extra>truth</extra>"),
+            row=1, col=1,
+        )  # fmt: skip
     for row, (name, values) in enumerate(rows, 1):
         at, largest = envelope(times, values)
         figure.add_trace(
@@ -208,9 +226,23 @@ def _chart(spotting: Spotting) -> str:
         figure.update_yaxes(title_text=name, row=row, col=1)
     figure.add_hline(y=1, line={"dash": "dash", "width": 1, "color": "#888"}, row=1, col=1)
     figure.update_yaxes(rangemode="tozero")
-    figure.update_yaxes(range=[0, top], row=1, col=1)
+    figure.update_yaxes(range=[0, 1.04 * top], row=1, col=1)
+    lost = np.flatnonzero(np.diff(np.concatenate([[True], signals["valid"], [True]]).astype(int)))
+    edges = np.append(times, times[-1] + 1 / spotting.fps if len(times) else 0.0)
+    figure.update_layout(shapes=[
+        *figure.layout.shapes,
+        *(_shade(float(edges[a]), float(edges[b]), "#888", 0.35, row) for a, b in lost.reshape(-1, 2)[:MARKERS]
+          for row in (1, 2, 3)),
+    ])  # fmt: skip
     figure.update_xaxes(title_text="s", row=3, col=1)
     return _drawn(figure, 480)
+
+
+def _moments(spotting: Spotting) -> list[tuple[float, float]]:
+    """Seconds of the annotated expressions, as far as the film goes."""
+    times = spotting.signals["timestamp"]
+    last = len(times) - 1
+    return [(float(times[min(one.onset, last)]), float(times[min(one.offset, last)])) for one in spotting.truth]
 
 
 def plotly_parts() -> tuple[Any, Any]:
@@ -257,11 +289,12 @@ def _bin(values: int) -> int:
 
 def _pictures(spotting: Spotting, numbers: dict[int, Interval]) -> tuple[dict[int, str], str]:
     """HTML of each interval's pictures, and why some are missing."""
-    frames, trouble = _frames(spotting.source, {f for one in numbers.values() for f in (one.onset, one.apex)})
+    wanted = {i: (one.onset, one.apex, one.offset) for i, one in numbers.items()}
+    frames, trouble = _frames(spotting.source, {f for moments in wanted.values() for f in moments})
     figures = {
-        i: _figures(i, one, frames[one.onset], frames[one.apex])
-        for i, one in numbers.items()
-        if one.onset in frames and one.apex in frames
+        i: _figures(i, numbers[i], *(frames[f] for f in moments))
+        for i, moments in wanted.items()
+        if all(f in frames for f in moments)
     }
     return figures, trouble
 
@@ -290,8 +323,8 @@ def _frames(source: Any, wanted: Iterable[int]) -> tuple[dict[int, Signal], str]
         return frames, str(error)
 
 
-def _figures(number: int, one: Interval, onset: Signal, apex: Signal) -> str:
-    before, after = _comparable(onset, apex)
+def _figures(number: int, one: Interval, onset: Signal, apex: Signal, offset: Signal) -> str:
+    before, after, end = _comparable(onset, apex, offset)
     height, width = before.shape
     rest = expression_flow(before, after)
     scale = 256 / max(height, width)
@@ -301,6 +334,7 @@ def _figures(number: int, one: Interval, onset: Signal, apex: Signal) -> str:
     pictures = (
         (f"onset, {one.onset_s:.3f} s", before),
         (f"apex, {one.apex_s:.3f} s", after),
+        (f"offset, {one.offset_s:.3f} s", end),
         (f"flow, up to {longest:.2f} px of 256", wheel(rest * (scale / max(longest, LEAST_MOTION)))),
         (f"strain, up to {most:.3f}", _heat(strain / max(most, 1e-6))),
     )
@@ -319,16 +353,16 @@ def _figures(number: int, one: Interval, onset: Signal, apex: Signal) -> str:
     )
 
 
-def _comparable(onset: Signal, apex: Signal) -> tuple[Signal, Signal]:
-    """Both frames as float32 in 0..1 and at most PICTURE_SIDE wide and high."""
-    pair = np.stack([onset, apex]).astype(np.float32)
-    low, high = (0.0, 255.0) if onset.dtype == np.uint8 else (float(pair.min()), float(pair.max()))
-    pair = (pair - low) / max(high - low, 1e-12)
-    side = max(pair.shape[1:])
+def _comparable(*frames: Signal) -> Signal:
+    """The frames, stacked, as float32 in 0..1 and at most PICTURE_SIDE wide and high."""
+    stack = np.stack(frames).astype(np.float32)
+    low, high = (0.0, 255.0) if frames[0].dtype == np.uint8 else (float(stack.min()), float(stack.max()))
+    stack = (stack - low) / max(high - low, 1e-12)
+    side = max(stack.shape[1:])
     if side > PICTURE_SIDE:
         # Not below what flow asks for, where the crop is a narrow band.
-        pair = block_means(pair, *(max(n * PICTURE_SIDE // side, min(n, 8)) for n in pair.shape[1:]))
-    return pair[0], pair[1]
+        stack = block_means(stack, *(max(n * PICTURE_SIDE // side, min(n, 8)) for n in stack.shape[1:]))
+    return stack
 
 
 def expression_flow(before: Signal, after: Signal) -> NDArray[np.float32]:

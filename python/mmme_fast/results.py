@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmme_fast._files import written
+from mmme_fast.metrics import Segment
 
 logger = logging.getLogger("mmme_fast")
 
@@ -59,9 +60,12 @@ class Spotting:
     signals : dict of str to ndarray, (frame,)
         "timestamp" (s); "score"; "motion", the largest motion of any block, and "head_x", "head_y", the head's, in
         pixels of a crop 256 pixels wide; "head_turn" (degrees); "head_growth" (a part of 1); "strain" (mean optical
-        strain).
+        strain); "blink" (bool: a blink covers the frame); "valid" (bool: there is a face, inside the crop, whose motion
+        could be followed).
     fps : float
         Frames per second.
+    truth : list of Segment
+        Annotated expressions of this film, where `spot` was given some; the report shows them.
     meta : dict
         Parameters, version, input identity, timing and warnings, as in meta.json.
     band_power : ndarray of float32, (frame, channel, band), or None
@@ -83,6 +87,7 @@ class Spotting:
     fps: float
     meta: dict[str, Any] = field(default_factory=dict)
     source: Any = field(default=None, repr=False)
+    truth: list[Segment] = field(default_factory=list, repr=False)
     band_power: NDArray[np.float32] | None = field(default=None, repr=False)
     interval_power: NDArray[np.float32] | None = field(default=None, repr=False)
     peripherals: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)

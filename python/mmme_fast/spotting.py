@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -118,6 +119,9 @@ class Matched:
     boundary: float = 0.1  # onset and offset: where the motion crosses this part of its height
     micro_below: float = 0.54
     merge: float = 0.4  # IoU
+    unrest: float = 3.0  # amplitude over what the whole frame moves otherwise than a head in a plane, beyond UNREST
+    shortest: float = 0.12
+    aside: float = 0.1  # elsewhere on the face, less than twice this part of a stronger motion is its echo
     blink_longest: float = 0.5
     blink_amplitude: float = 1.5  # a downward motion of both eyes' height as large as this is a blink even when alone
     core: float = 15.0  # decided at once, with a margin before and after
@@ -126,6 +130,12 @@ class Matched:
     def __post_init__(self) -> None:
         if self.margin < 2 * max(self.durations):
             raise ValueError(f"margin must be at least twice the longest duration, got {self.margin!r}")
+
+
+SLOW = 0.5  # s: the least amplitude grows with the square root of a duration beyond, as drift does
+EYE_BAND = 0.06  # of the width: the height of the band in which an eye's lids move
+UNREST = 0.1  # px: that much the estimate's own noise moves
+UPHILL, STEP = 1.05, 0.03  # what motion may rise from block to block, a factor and pixels, and still be the same
 
 
 @dataclass
@@ -157,23 +167,32 @@ class _Bank:
             self.shapes.append(shape / (shape @ shape))
             self.halves.append(half)
 
-    def answers(self, blocks: Floats, valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Score (1 is the threshold) and amplitude of every filter, (duration, sample, block)."""
+    def answers(
+        self, blocks: Floats, valid: NDArray[np.bool_], unrest: Floats, film: tuple[int, int]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Score (1 is the threshold) and amplitude of every filter, (duration, sample, block).
+
+        `film` says which samples are the film's; what was put before and after them has no noise.
+        """
         samples, count, _ = blocks.shape
         score, size = np.zeros((2, len(self.shapes), samples, count), np.float32)
         lost = (~valid).astype(np.float32)
         length = 1 << (samples + max(map(len, self.shapes)) - 2).bit_length()
-        spectrum = np.fft.rfft(blocks.reshape(samples, -1), length, axis=0)
+        lines = np.ascontiguousarray(blocks.reshape(samples, -1).T, np.float32)
+        spectrum = np.fft.rfft(lines, length)
         for i, shape in enumerate(self.shapes):
             if samples < len(shape):
                 continue
             # Answers where the whole filter lies on known signal.
-            response = np.fft.irfft(spectrum * np.fft.rfft(shape, length)[:, None], length, axis=0)
-            vectors = response[len(shape) - 1 : samples].reshape(-1, count, 2)
+            response = np.fft.irfft(spectrum * np.fft.rfft(shape.astype(np.float32), length), length)
+            vectors = response[:, len(shape) - 1 : samples].reshape(count, 2, -1)
             inner = slice(len(shape) // 2, samples - len(shape) // 2)
-            size[i, inner] = np.hypot(vectors[..., 0], vectors[..., 1])
-            noise = self._noise(vectors, self.halves[i])
-            score[i, inner] = size[i, inner] / np.maximum(self.method.snr * noise, self.method.amplitude)
+            size[i, inner] = np.sqrt(vectors[:, 0] ** 2 + vectors[:, 1] ** 2).T
+            noise = self._noise(vectors, self.halves[i], [max(end - len(shape) // 2, 0) for end in film])
+            least = self.method.amplitude * max(2 * self.halves[i] / (SLOW * self.rate), 1) ** 0.5
+            around = sliding_window(unrest[:, None], len(shape), "max")
+            least = np.maximum(least, self.method.unrest * (around - UNREST))
+            score[i, inner] = size[i, inner] / np.maximum(self.method.snr * noise, least)
             score[i, inner][sliding_window(lost, len(shape), "max") > 0] = 0
         return score, size
 
@@ -183,34 +202,49 @@ class _Bank:
         amplitudes: Floats = np.tensordot(self.shapes[i], blocks[t - reach : t + reach + 1], axes=1)
         return amplitudes
 
-    def _noise(self, vectors: Floats, half: float) -> Floats:
+    def _noise(self, vectors: Floats, half: float, film: list[int]) -> Floats:
         """Robust noise of the answers per sample and block, over windows of time around them."""
-        samples, count, _ = vectors.shape
+        count, _, samples = vectors.shape
         # Answers are smooth over a filter's length: a few per length say all.
-        thin = vectors[:: max(int(half / 4), 1)]
-        per = len(thin) / samples
-        window = max(int(self.method.noise_window * self.rate * per), 1)
-        hop = max(window // 4, 1)
-        starts = np.arange(0, max(len(thin) - window, 0) + hop, hop)
-        starts = np.unique(np.minimum(starts, max(len(thin) - window, 0)))
+        step = max(int(half / 4), 1)
+        thin = np.ascontiguousarray(vectors[..., film[0] : film[1] : step])
+        total = thin.shape[2]
+        window = max(int(self.method.noise_window * self.rate / step), 1)
+        starts = np.arange(0, max(total - window, 0) + max(window // 2, 1), max(window // 2, 1))
+        starts = np.unique(np.minimum(starts, max(total - window, 0)))
         noise = np.empty((len(starts), count))
         for k, start in enumerate(starts):
-            part = thin[start : start + window]
-            spread = np.median(np.abs(part - np.median(part, axis=0)), axis=0)
+            part = thin[..., start : start + window]
+            spread = _middle(np.abs(part - _middle(part)[..., None]))
             noise[k] = 1.4826 * np.hypot(spread[:, 0], spread[:, 1]) / np.sqrt(2)
         noise = np.maximum(noise, np.median(noise, axis=1, keepdims=True) / 2) + 1e-9
-        nearest = np.abs((starts + window / 2)[None] - (np.arange(samples) * per)[:, None]).argmin(1)
+        middles = film[0] + (starts + window / 2) * step
+        nearest = np.abs(middles[None] - np.arange(samples)[:, None]).argmin(1)
         per_sample: Floats = noise[nearest]
         return per_sample
 
 
-def _select(bank: _Bank, blocks: Floats, valid: NDArray[np.bool_]) -> tuple[NDArray[np.float32], list[Found]]:
+def _middle(values: NDArray[Any]) -> NDArray[Any]:
+    """Medians along the last axis, by sorting, which NumPy does faster in float32 than it partitions."""
+    ordered, n = np.sort(values, axis=-1), values.shape[-1]
+    median: NDArray[Any] = (ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2
+    return median
+
+
+def _select(
+    bank: _Bank,
+    blocks: Floats,
+    valid: NDArray[np.bool_],
+    unrest: Floats,
+    film: tuple[int, int],
+    near_by: NDArray[np.bool_],
+) -> tuple[NDArray[np.float32], list[Found]]:
     """Take the strongest answer, pass over what it explains, and go on; say what is left and what was found.
 
     An answer is explained where the supports of the two filters overlap (a side lobe is where one's flank lies on the
     other's motion) and the stronger motion is more than half as large at its block.
     """
-    score, size = bank.answers(blocks, valid)
+    score, size = bank.answers(blocks, valid, unrest, film)
     best = score.max((0, 2))
     # Local maxima in time, strongest first.
     peak = score > 1
@@ -219,12 +253,14 @@ def _select(bank: _Bank, blocks: Floats, valid: NDArray[np.bool_]) -> tuple[NDAr
     candidates = np.argwhere(peak)
     strength = score[peak]
     found = []
-    for k in np.argsort(-strength, kind="stable"):
+    # By size, not by score: long durations have more noise to stand out of, and must not lose to a part of themselves.
+    for k in np.argsort(-size[peak], kind="stable"):
         i, t, b = candidates[k]
         if score[i, t, b] == 0:
             continue
         pattern = bank.pattern(blocks, i, t)
         extent = np.hypot(*pattern.T)
+        extent[~_own(extent, int(b), near_by)] = bank.method.aside * extent[b]
         for other, shape in enumerate(bank.shapes):
             reach = max(bank.halves[i] + len(shape) // 2, bank.halves[other] + len(bank.shapes[i]) // 2)
             near = slice(max(int(t - reach), 0), int(t + reach) + 1)
@@ -232,6 +268,8 @@ def _select(bank: _Bank, blocks: Floats, valid: NDArray[np.bool_]) -> tuple[NDAr
         half = int(np.ceil(bank.halves[i]))
         ends = _boundaries(blocks[:, b], t, half, pattern[b], bank.method.boundary)
         if ends is None or ends[0] <= 0 or ends[2] >= len(blocks) - 1:
+            continue
+        if ends[2] - ends[0] < bank.method.shortest * bank.rate:
             continue
         around = (ends[2] - ends[0]) / 2  # a filter can fit beside lost samples and see half an expression
         if valid[max(int(ends[0] - around), 0) : int(ends[2] + around) + 2, b].all():
@@ -241,6 +279,19 @@ def _select(bank: _Bank, blocks: Floats, valid: NDArray[np.bool_]) -> tuple[NDAr
         inside = slice(int(np.ceil(one.onset)), int(one.offset) + 1)
         left[inside] = best[inside]
     return left, found
+
+
+def _own(extent: Floats, block: int, near_by: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Blocks that are reached from one downhill: those of its own motion, not of another at the same time."""
+    own = np.zeros(len(extent), bool)
+    edge = np.zeros(len(extent), bool)
+    edge[block] = True
+    while edge.any():
+        own |= edge
+        height = np.where(edge, extent, 0)
+        reached = (near_by * height).max(1)
+        edge = ~own & (reached > 0) & (extent <= UPHILL * reached + STEP)
+    return own
 
 
 def _boundaries(
@@ -286,58 +337,123 @@ def _merged(found: list[Found], least: float) -> list[Found]:
     return kept
 
 
-def _name_types(found: list[Found], points: Floats, rate: float, samples: int, method: Matched) -> None:
-    """Tell blinks from expressions, and micro from macro by length."""
+def _name_types(
+    found: list[Found], points: Floats, rate: float, samples: int, method: Matched, eyes: Floats | None
+) -> None:
+    """Tell blinks from expressions, and micro from macro by length.
+
+    `eyes` (sample, 2, 2) says where the eyes are, (x, y) in parts of the crop's width, NaN where that is unknown.
+    """
     short = [f for f in found if f.offset - f.onset <= method.blink_longest * rate]
-    down = [f for f in short if _both_eyes_down(f.pattern, points)]
     for one in found:
         one.type = "micro" if one.offset - one.onset < method.micro_below * rate else "macro"
-    for one in down:
-        alike = sum(_alike(one.pattern, other.pattern) for other in short) - 1
-        recurrent = alike * 24.0 * rate >= samples and alike > 0  # one in 24 s, or half of the blinks people make
-        if recurrent or float(np.hypot(*one.pattern.T).max()) >= method.blink_amplitude:
+    rest = []
+    for one in short:
+        at = None if eyes is None else _seen(eyes[int(one.onset) : int(one.offset) + 2])
+        if at is None:
+            rest.append(one)
+        elif _lids_down(one, points, at):
+            one.type = "blink"
+    for one in rest:
+        if _both_eyes_down(one.pattern, points, one.block):
+            others = _merged([f for f in short if _overlap(one, f) == 0 and _alike(one.pattern, f.pattern)], 0)
+            alike = len(others)
+            recurrent = alike * 24.0 * rate >= samples and alike > 0  # one in 24 s, or half of the blinks people make
+            if recurrent or float(np.hypot(*one.pattern.T).max()) >= method.blink_amplitude:
+                one.type = "blink"
+    # What is found where the film's blinks are, and much like them, is another, although flow saw an eyeball vanish.
+    blinks = [one for one in rest if one.type == "blink"]
+    for one in rest:
+        others = [
+            other
+            for other in blinks
+            if np.hypot(*(points[one.block] - points[other.block])) < 0.1 and _alike(one.pattern, other.pattern, 0.7)
+        ]
+        if len(_merged(others, 0)) >= 2:
             one.type = "blink"
 
 
-def _both_eyes_down(pattern: Floats, points: Floats) -> bool:
+def _seen(eyes: Floats) -> Floats | None:
+    """Where the eyes are in some samples, (2, 2), or None."""
+    known = eyes[np.isfinite(eyes).all(axis=(1, 2))]
+    return np.median(known, axis=0) if len(known) else None
+
+
+def _lids_down(one: Found, points: Floats, eyes: Floats) -> bool:
+    """Whether what moves most lies in the band of an eye, and both eyes' skin goes down, none or little of it up."""
+    away = np.abs(points[None] - eyes[:, None])  # (eye, block, 2)
+    band = (away[..., 1] < EYE_BAND) & (away[..., 0] < 2 * EYE_BAND)
+    if not band[:, one.block].any() or not band.any(axis=1).all():
+        return False
+    down = [float(one.pattern[each, 1].max()) for each in band]
+    up = [float(-one.pattern[each, 1].min()) for each in band]
+    return min(down) > 0.4 * max(down) and max(down) > 0.3 * np.hypot(*one.pattern[one.block]) and max(down) > max(up)
+
+
+def _both_eyes_down(pattern: Floats, points: Floats, block: int) -> bool:
     """Whether the face moves down in two places of one height, an eye's distance apart, more than between them."""
     down = pattern[:, 1]
-    if down.max() < 0.45 * np.hypot(*pattern.T).max():  # the lower lids, and brows pulled along, move too
+    if down.max() < 0.45 * np.hypot(*pattern[block]):  # the lower lids, and brows pulled along, move too
         return False
     across = points[None] - points[:, None]
     strong = down > 0.5 * down.max()
     apart = (np.abs(across[..., 1]) < 0.06) & (across[..., 0] > 0.2) & (across[..., 0] < 0.45)
     for left, right in np.argwhere(apart & strong[:, None] & strong[None]):
+        if np.hypot(*(points[[left, right]] - points[block]).T).min() > 0.1:  # it is about something else
+            continue
         middle = np.hypot(*(points - (points[left] + points[right]) / 2).T).argmin()
         if down[middle] < 0.6 * min(down[left], down[right]):
             return True
     return False
 
 
-def _alike(a: Floats, b: Floats) -> bool:
+def _alike(a: Floats, b: Floats, cosine: float = 0.85) -> bool:
     size_a, size_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    return float(np.vdot(a, b)) > 0.85 * size_a * size_b and 0.5 < size_a / size_b < 2
+    return float(np.vdot(a, b)) > cosine * size_a * size_b and 0.5 < size_a / size_b < 2
+
+
+Measured: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
+
+
+def _with_rest(stream: Iterable[Measured], rest: int) -> Iterator[Measured]:
+    """The stream with its first and last sample repeated, so that a filter can lie beyond the film's ends."""
+    last: Measured | None = None
+    for blocks, known, unrest in stream:
+        if not len(blocks):
+            continue
+        if last is None:
+            known = known.copy()
+            known[0] = True  # unlike the first sample after a cut
+            yield np.repeat(blocks[:1], rest, axis=0), np.repeat(known[:1], rest, axis=0), unrest[:1].repeat(rest)
+        yield blocks, known, unrest
+        last = blocks[-1:], known[-1:], unrest[-1:]
+    if last is not None:
+        yield last[0].repeat(rest, axis=0), last[1].repeat(rest, axis=0), last[2].repeat(rest, axis=0)
 
 
 def matched(
-    stream: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]],
+    stream: Iterable[Measured],
     rate: float,
     points: ArrayLike,
     method: Matched | None = None,
+    eyes: Callable[[int], Floats] | None = None,
 ) -> tuple[NDArray[np.float32], list[Found]]:
     """Score block signals and find the expressions and blinks in them, in memory that does not grow with their length.
 
     Parameters
     ----------
-    stream : iterable of (blocks, valid)
-        Consecutive stretches of block signals: motion (sample, block, 2) in pixels of a crop 256 pixels wide, and where
-        it is known (sample, block).
+    stream : iterable of (blocks, valid, unrest)
+        Consecutive stretches of block signals: motion (sample, block, 2) in pixels of a crop 256 pixels wide, where it
+        is known (sample, block), and how much the frame as a whole moves otherwise than by the head's pose (sample,).
     rate : float
         Samples per second.
     points : array_like, (block, 2)
         Where the blocks stand, (x, y) in parts of the crop's width.
     method : Matched, optional
         Parameters; default: `Matched()`.
+    eyes : callable, optional
+        Where the eyes are in a sample, by its number: (2, 2) as `points`, NaN where unknown. Blinks are then told by
+        where they are.
 
     Returns
     -------
@@ -357,33 +473,44 @@ def matched(
     core, margin = max(round(method.core * rate), 1), round(method.margin * rate)
     scores: list[NDArray[np.float32]] = []
     found: list[Found] = []
-    count = len(np.asarray(points))
-    blocks, valid = np.empty((0, count, 2)), np.empty((0, count), bool)
+    places = np.asarray(points, float)
+    count = len(places)
+    apart = np.hypot(*np.moveaxis(places[None] - places[:, None], -1, 0))
+    near_by = apart < 1.5 * float(np.min(apart + 10 * np.eye(count)))
+    blocks, valid, unrest = np.empty((0, count, 2)), np.empty((0, count), bool), np.empty(0)
     first = 0  # number of the sample blocks[0]
     begin = 0  # of the stretch to be decided next
 
-    def decide(stretch: int, view: int) -> None:
-        """Decide samples begin to stretch, with those to `view` in sight."""
-        left, seen = _select(bank, blocks[: view - first], valid[: view - first])
+    def decide(stretch: int, view: int, after: int = 0) -> None:
+        """Decide samples begin to stretch, with those to `view` in sight, the last `after` behind the film's end."""
+        film = max(rest - first, 0), view - first - after
+        shown = slice(0, view - first)
+        left, seen = _select(bank, blocks[shown], valid[shown], unrest[shown], film, near_by)
         scores.append(left[begin - first : stretch - first])
         for one in seen:
             if begin <= one.apex + first < stretch:
                 found.append(replace(one, onset=one.onset + first, apex=one.apex + first, offset=one.offset + first))
 
-    for more, known in stream:
-        blocks, valid = np.concatenate([blocks, more]), np.concatenate([valid, known])
+    rest = max(map(len, bank.shapes)) // 2  # samples before and after all, in which nothing moves
+    for more, known, much in _with_rest(stream, rest):
+        blocks, valid, unrest = (np.concatenate(pair) for pair in ((blocks, more), (valid, known), (unrest, much)))
         while first + len(blocks) >= begin + core + margin:
             decide(begin + core, begin + core + margin)
             begin += core
             drop = max(begin - margin - first, 0)
-            blocks, valid, first = blocks[drop:], valid[drop:], first + drop
-    samples = first + len(blocks)
-    if samples > begin:
-        decide(samples, samples)
-    if not scores:
+            blocks, valid, unrest, first = blocks[drop:], valid[drop:], unrest[drop:], first + drop
+    samples = first + len(blocks) - 2 * rest
+    if samples <= 0:
         return np.zeros(0, np.float32), []
-    _name_types(found, np.asarray(points, float), rate, samples, method)
+    decide(first + len(blocks), first + len(blocks), rest)
+    found = [
+        replace(one, onset=one.onset - rest, apex=one.apex - rest, offset=one.offset - rest)
+        for one in found
+        if one.onset > rest and one.offset < rest + samples - 1  # neither end of the film cuts it
+    ]
+    seen = None if eyes is None else np.array([eyes(i) for i in range(samples)])
+    _name_types(found, places, rate, samples, method, seen)
     # A blink does not stand for an expression at the same time: the two are merged apart.
     kept = _merged([f for f in found if f.type != "blink"], method.merge)
     kept += _merged([f for f in found if f.type == "blink"], method.merge)
-    return np.concatenate(scores), sorted(kept, key=lambda f: f.onset)
+    return np.concatenate(scores)[rest : rest + samples], sorted(kept, key=lambda f: f.onset)

@@ -473,6 +473,16 @@ class SyntheticFilm:
         pixels = self._sway
         return pixels * dx, pixels * dy, np.deg2rad(0.3 * pixels) * angle, 1 + 0.0015 * pixels * scale
 
+    @property
+    def eyes(self) -> Float:
+        """Where the middles of both eyes are in each frame, (frame, 2, 2): (x, y) in pixels."""
+        size, centre = self.shape[1], (self.shape[1] - 1) / 2
+        x, y = np.array([[0.5 - _EYE_X, 0.5 + _EYE_X], [_EYE_Y, _EYE_Y]]) * size - 0.5
+        still = np.empty((0, 6))
+        return np.stack([
+            np.stack(_Scene(self.pose(i), still).apply_pose(x, y, centre), axis=-1) for i in range(len(self))
+        ])  # fmt: skip
+
     def _scene(self, i: int) -> _Scene:
         if not 0 <= i < len(self):
             raise IndexError(f"frame must be in 0..{len(self) - 1}, got {i}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmme_fast import motion
 from mmme_fast._arrays import MIN_SIZE
+from mmme_fast._faces import is_cut
 from mmme_fast.spotting import block_means
 from mmme_fast.strain import optical_strain
 
@@ -21,7 +23,7 @@ WIDTH = 128  # px: frames are reduced to about this before flow; 96 finds fewer 
 RATE = 50.0  # frames/s: faster film is averaged in groups to about this, which takes the noise down
 RENEWAL = 2.3  # s until the reference frame of flow is renewed
 RENEWAL_CHOICE = 0.6  # s at the end of that time, of which the calmest frame becomes the new reference
-SCENE = 0.7  # two frames in sequence that have less than this part of their contrast in common are two scenes
+LIGHTS = 8  # along each side: places at which a frame's light is taken, to be made that of the reference
 ANCHOR_LEFT = 0.004  # of the width: the pose is held against the first frame while the median residual is below
 CELL = 4  # px of the reduced frame: flow is averaged over cells of this size
 LATTICE = 1 / 16  # of the width: distance between blocks
@@ -37,6 +39,7 @@ class Signals:
     valid: NDArray[np.bool_]  # (sample, block): the block's surroundings were inside the frame
     head: NDArray[np.float32]  # (sample, 4): dx, dy of the crop's centre, turn in degrees, growth
     strain: NDArray[np.float32]  # (sample,): mean optical strain against the reference frame
+    unrest: NDArray[np.float32]  # (sample,): median motion of all the frame that the head's does not explain
 
     @property
     def motion(self) -> NDArray[np.float32]:
@@ -122,13 +125,20 @@ class Lattice:
 
 
 def face_signals(
-    samples: Iterable[NDArray[np.float32]], rate: float, method: Flow, threads: int | None = None
+    samples: Iterable[NDArray[np.float32]],
+    rate: float,
+    method: Flow,
+    threads: int | None = None,
+    moved: Callable[[int], bool] = lambda sample: False,
 ) -> Iterator[Signals]:
-    """Follow the blocks of a face through reduced frames at `rate` samples per second, a reference's span at a time."""
+    """Follow the blocks of a face through reduced frames at `rate` samples per second, a reference's span at a time.
+
+    `moved` says of a sample whether the crop was moved before it, which begins a new scene.
+    """
     span = max(round(RENEWAL * rate), 2)
     tracker: _Tracker | None = None
     held: list[NDArray[np.float32]] = []
-    for frame, cut in _scenes(samples):
+    for frame, cut in _scenes(samples, moved):
         if cut and tracker is not None:
             yield tracker.follow(held, last=True)[0]
             tracker, held = None, []
@@ -143,16 +153,35 @@ def face_signals(
         yield tracker.follow(held, last=True)[0]
 
 
-def _scenes(samples: Iterable[NDArray[np.float32]]) -> Iterator[tuple[NDArray[np.float32], bool]]:
+def _scenes(
+    samples: Iterable[NDArray[np.float32]], moved: Callable[[int], bool]
+) -> Iterator[tuple[NDArray[np.float32], bool]]:
     """Frames one by one, and whether each is the first after a cut."""
     before: NDArray[np.float32] | None = None
+    number = 0
     for chunk in samples:
         for frame in chunk:
             now = frame - frame.mean()
-            # Against the stronger of the two: a face that gives way to nothing is a cut as well.
-            cut = before is not None and np.vdot(now, before) < SCENE * max(np.vdot(now, now), np.vdot(before, before))
+            cut = before is not None and (moved(number) or is_cut(before, now))
+            number += 1
             before = now
             yield frame, cut
+
+
+def _gain(wanted: NDArray[np.float32], frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What gives frames (frame, y, x) the local brightness (1, LIGHTS, LIGHTS), smooth in between."""
+    gain = np.clip((wanted + 0.02) / (block_means(frames, LIGHTS, LIGHTS) + 0.02), 0.5, 2)
+    rows, columns = (_tents(n) for n in frames.shape[1:])
+    smooth: NDArray[np.float32] = rows @ gain @ columns.T
+    return smooth
+
+
+@functools.cache
+def _tents(size: int) -> NDArray[np.float32]:
+    """Linear interpolation from LIGHTS places to a line of pixels, (pixel, place)."""
+    at = np.clip((np.arange(size) + 0.5) * LIGHTS / size - 0.5, 0, LIGHTS - 1)
+    tents: NDArray[np.float32] = np.maximum(1 - np.abs(at[:, None] - np.arange(LIGHTS)), 0).astype(np.float32)
+    return tents
 
 
 class _Tracker:
@@ -181,15 +210,16 @@ class _Tracker:
         trust = motion.texture(reference, lattice.rows, lattice.columns)
         poses = np.repeat(self.pose[None], n, axis=0)
         cells = np.repeat(self.offset[None], n, axis=0)
-        strain = np.zeros(n, np.float32)
+        strain, unrest = np.zeros((2, n), np.float32)
         if n > 1:
             seen = self._half(self._posed(stack[1:], poses[1:]))
             poses[1:] = motion.compose(self.pose, self._pose_change(self._half(reference[None])[0], seen, trust))
-            dense = self.flow(reference, self._posed(stack[1:], poses[1:]), threads=self.threads)
+            dense = self._between(reference, self._posed(stack[1:], poses[1:]))
             rest = block_means(dense, lattice.rows, lattice.columns, threads=self.threads)
             affine = motion.global_motion(rest, model="affine", weights=trust, points=lattice.cells)
             rest -= motion.displace(affine, lattice.cells.reshape(-1, 2)).reshape(rest.shape).astype(np.float32)
             cells[1:] += rest
+            unrest[1:] = np.median(np.hypot(rest[..., 0], rest[..., 1]).reshape(n - 1, -1), axis=1)
             strain[1:] = optical_strain(dense, threads=self.threads).mean((1, 2))
         done = n - 1 if last else self._calmest(cells)
         new = slice(1 if self.begun else 0, done + 1)
@@ -197,7 +227,13 @@ class _Tracker:
         valid = inside @ lattice.window.T > 0.95
         if not self.begun:
             valid[0] = False  # nothing is known across a cut or the film's start
-        signals = Signals(lattice.motion_of_blocks(cells[new]), valid, lattice.head(poses[new]), strain[new])
+        signals = Signals(
+            lattice.motion_of_blocks(cells[new]),
+            valid,
+            lattice.head(poses[new]),
+            strain[new],
+            unrest[new] * np.float32(256 / lattice.unit),
+        )
         self.begun = True
         self.pose, self.offset = self._anchored(stack[done], poses[done], trust), cells[done]
         return signals, done
@@ -209,6 +245,11 @@ class _Tracker:
         height, width = (max(size // 2, MIN_SIZE) for size in frames.shape[1:])
         return block_means(frames, height, width, threads=self.threads)
 
+    def _between(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Flow from one frame to others, in the same light: Farneback's takes a change of brightness for motion."""
+        lit = after * _gain(block_means(before.reshape(-1, *before.shape[-2:])[:1], LIGHTS, LIGHTS), after)
+        return self.flow(before, np.minimum(lit, 1, out=lit), threads=self.threads)
+
     def _pose_change(self, before: NDArray[np.float32], after: NDArray[np.float32], trust: Floats) -> Floats:
         """Similarity maps between frames at half size, in pixels at full size."""
         cells = self._coarse_cells(before, after)
@@ -216,7 +257,7 @@ class _Tracker:
 
     def _coarse_cells(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         lattice = self.lattice
-        dense = self.flow(before, after, threads=self.threads)
+        dense = self._between(before, after)
         scale = np.array([lattice.width / before.shape[1], lattice.height / before.shape[0]], np.float32)
         return block_means(dense, lattice.rows, lattice.columns, threads=self.threads) * scale
 
