@@ -611,6 +611,8 @@ class Recording:
         In order of onset; times count from the first sample.
     unit : str
         Of the samples: "V"; an array is taken to be in volts.
+    mapped : (ndarray of float32, (sample, channel); tuple of int), or None
+        The file of an EEGLAB recording mapped into memory, all of its channels in microvolts, and those picked.
     """
 
     source: str
@@ -620,6 +622,7 @@ class Recording:
     markers: tuple[Marker, ...]
     _read: Callable[[int, int], NDArray[Any]] = field(repr=False)
     unit: str = "V"
+    mapped: tuple[NDArray[np.float32], tuple[int, ...]] | None = field(default=None, repr=False)
 
     @property
     def duration(self) -> float:
@@ -859,6 +862,7 @@ def _from_mne(path: Path, kind: str, pick: str | Sequence[str]) -> Recording:
         raw = getattr(mne.io, reader)(path, preload=False, verbose="WARNING", **options)
     data_path = Path(raw.filenames[0] or path)
     n_channels, n_samples = len(raw.ch_names), int(raw.n_times)
+    mapped = None
     if kind == ".set":
         if raw.preload or data_path.samefile(path):
             logger.warning(
@@ -885,8 +889,11 @@ def _from_mne(path: Path, kind: str, pick: str | Sequence[str]) -> Recording:
             samples: NDArray[Any] = raw.get_data(picks=kept, start=start, stop=stop, verbose="WARNING")
         return samples
 
+    if kind == ".set" and not (raw.preload or data_path.samefile(path)):
+        data = np.memmap(data_path, "<f4", "r", shape=(n_samples, n_channels)).view(np.ndarray)
+        mapped = (data, tuple(kept))
     sfreq = float(raw.info["sfreq"])
-    return Recording(str(path), sfreq, tuple(names[i] for i in kept), n_samples, tuple(markers), read)
+    return Recording(str(path), sfreq, tuple(names[i] for i in kept), n_samples, tuple(markers), read, mapped=mapped)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Each module mirrors the source of its name under cpp/kernels/.
 """
 
 from mmme_fast._numba.band_power import band_power, overlapping_band_power
+from mmme_fast._numba.clips import clip_power
 from mmme_fast._numba.dis import dis
 from mmme_fast._numba.farneback import farneback
 from mmme_fast._numba.strain import block_means, strain
@@ -14,6 +15,7 @@ from mmme_fast._numba.windows import sliding
 __all__ = [
     "band_power",
     "block_means",
+    "clip_power",
     "dis",
     "farneback",
     "overlapping_band_power",
