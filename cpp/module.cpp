@@ -280,9 +280,9 @@ void clip_power(const py::array& data, Doubles out, std::int64_t start, std::int
     require(float64 || data.dtype().equal(py::dtype::of<float>()), "data must be float32 or float64");
     require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
             "data must be (sample, channel), with adjacent channels");
-    require(out.ndim() == 3 && matrix.ndim() == 3 && matrix.shape(1) == 2 && far_matrix.ndim() == 3 &&
-                far_matrix.shape(1) == 2 && far_matrix.shape(2) == matrix.shape(2) && slow.ndim() == 2 &&
-                slow.shape(0) >= 1 && slow.shape(1) <= matrix.shape(0) && weights.ndim() == 2 &&
+    require(out.ndim() == 3 && out.shape(0) >= 1 && matrix.ndim() == 3 && matrix.shape(1) == 2 &&
+                far_matrix.ndim() == 3 && far_matrix.shape(1) == 2 && far_matrix.shape(2) == matrix.shape(2) &&
+                slow.ndim() == 2 && slow.shape(0) >= 1 && slow.shape(1) <= matrix.shape(0) && weights.ndim() == 2 &&
                 out.shape(1) == data.shape(1) && out.shape(2) == weights.shape(0) &&
                 weights.shape(1) == matrix.shape(2),
             "out must be (window, channel, band), matrix and far_matrix (term, 2, bin), slow (node, value), weights "

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmme_fast._arrays import number, one_of
 from mmme_fast._backend import kernels, resolve_threads
-from mmme_fast._files import written
+from mmme_fast._files import save, write_csv, write_parquet, written
 from mmme_fast.eeg import BANDS, Bands, Recording, _named, open_recording
 
 logger = logging.getLogger("mmme_fast")
@@ -79,14 +76,14 @@ class _Lowpass(NamedTuple):
     def taps(self, at: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """Return the taps; or what their formula gives at places counted from the middle."""
         half = self.n // 2
+        m = np.arange(-half, half + 1) if at is None else at
+        taps: NDArray[np.float64] = np.sinc(2 * self.cutoff * m) * (0.54 + 0.46 * np.cos(np.pi / half * m))
+        return taps / (taps.sum() if at is None else _gain(self))
 
-        def value(m: NDArray[Any]) -> NDArray[np.float64]:
-            taps: NDArray[np.float64] = np.sinc(2 * self.cutoff * m) * (0.54 + 0.46 * np.cos(np.pi / half * m))
-            return taps
 
-        own = value(np.arange(-half, half + 1))
-        taps: NDArray[np.float64] = (own if at is None else value(at)) / own.sum()
-        return taps
+@lru_cache(8)
+def _gain(lowpass: _Lowpass) -> float:
+    return float(1 / lowpass.taps()[lowpass.n // 2])  # the formula gives 1 in the middle
 
 
 def _lowpasses(sfreq: float, low: float | None, high: float | None) -> tuple[_Lowpass | None, _Lowpass | None, int]:
@@ -176,11 +173,11 @@ class _Rows:
         first, last = max(start, 0), min(stop, self.n)
         shown[first - start : last - start] = self._read(first, last)
         if (before := min(-start, self.reach)) > 0:
-            near = self._read(0, before + 1).astype(np.float64)
-            shown[-start - before : -start] = 2 * near[0] - near[:0:-1]
+            near = self._read(0, before + 1)
+            np.subtract(2 * near[0].astype(np.float64), near[:0:-1], out=shown[-start - before : -start])
         if (after := min(stop - self.n, self.reach)) > 0:
-            near = self._read(self.n - after - 1, self.n).astype(np.float64)
-            shown[self.n - start :][:after] = 2 * near[-1] - near[-2::-1]
+            near = self._read(self.n - after - 1, self.n)
+            np.subtract(2 * near[-1].astype(np.float64), near[-2::-1], out=shown[self.n - start :][:after])
         return shown
 
 
@@ -301,7 +298,7 @@ class _Fused:
         # Taps at the nodes, corrected for what lines do to a curve. The sum around the first node has samples of the
         # ends in it, which are taken back there.
         nodes = block * np.arange(-1, (between - 2 * more) // block + 2)
-        taps = np.array([lower.taps(p + N_FFT / 2 + self.inner - nodes) for p in points])
+        taps = lower.taps(points[:, None] + N_FFT / 2 + self.inner - nodes)
         taps = taps[:, 1:-1] - np.diff(taps, 2) * (block**2 + 0.5) / (12 * block**2)
         self.slow = np.vstack([taps.T, block * taps.sum(axis=1)]).copy()
         ends = filtered(lower.taps()[:far], far)
@@ -389,12 +386,13 @@ class ClipBandPower:
         bins = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in self._ranges.values()]))
         weights = np.stack([(a <= bins) & (bins <= b) for a, b in self._ranges.values()]).astype(np.float64)
         weights /= weights.sum(axis=1, keepdims=True)
-        taps = filter_taps(sfreq, low, high)
-        rows = _Rows(self.recording, len(taps))
+        rows = _Rows(self.recording, _lowpasses(sfreq, low, high)[2])
         weights *= rows.unit**2 / (sfreq * N_FFT)
-        power: Callable[[NDArray[np.int64]], Power] = _General(rows, taps, bins, weights)
+        power: Callable[[NDArray[np.int64]], Power]
         if self.parameters["route"] == "fused":
             power = _Fused(rows, sfreq, low, high, bins, weights, resolve_threads(self._threads))
+        else:
+            power = _General(rows, filter_taps(sfreq, low, high), bins, weights)
         for clip in self.clips:
             starts = self.starts(clip)
             with np.errstate(invalid="ignore", over="ignore"):  # what they leave is looked for below
@@ -433,32 +431,7 @@ class ClipBandPower:
         dict
             What the .json holds.
         """
-        path = Path(out)
-        write = _WRITERS.get(path.suffix.lower())
-        if write is None or path.with_suffix(".json") == path:
-            raise ValueError(f"out must end in one of {', '.join(_WRITERS)}, got {path.name}")
-        began, done, interrupted = time.perf_counter(), 0, False
-
-        def parts() -> Parts:
-            nonlocal done, interrupted
-            try:
-                for part in self:
-                    yield part
-                    done += 1
-                    if progress is not None:
-                        progress(done, len(self))
-            except KeyboardInterrupt:
-                interrupted = True
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written(path) as file:
-            write(file, self, parts())
-        meta = self._meta(done) | {"seconds": time.perf_counter() - began}
-        with written(path.with_suffix(".json")) as file:
-            file.write(json.dumps(meta, indent=1).encode())
-        if interrupted:
-            raise KeyboardInterrupt(f"interrupted; {done} of {len(self)} clips are in {path}")
-        return meta
+        return save(out, _WRITERS, self, lambda part: 1, "clips", progress)
 
     def _meta(self, done: int) -> dict[str, Any]:
         from mmme_fast import __version__
@@ -509,8 +482,10 @@ def clip_band_power(
         Band edges in Hz, both inclusive. Default: delta 1-4, theta 4-8, alpha 8-13, beta 13-30, gamma 30-47 Hz.
     route : {"auto", "fused", "fft"}
         "fft" filters by FFT, whatever the edges, in double precision. "fused" joins filter and transform, many times
-        faster and within 1e-5 of it, where the lower edge is far below the upper one. "auto" takes "fused" where it
+        faster and within 1e-6 of it, where the lower edge is far below the upper one. "auto" takes "fused" where it
         serves; `parameters` of the result say which it was.
+    threads : int, optional
+        Of the fused route. Default: `get_num_threads()`.
 
     Returns
     -------
@@ -592,48 +567,44 @@ def _columns(power: ClipBandPower) -> list[str]:
     ]  # fmt: skip
 
 
-def _write_npz(file: IO[bytes], power: ClipBandPower, parts: Parts) -> None:
+def _write_npz(path: Path, power: ClipBandPower, parts: Parts) -> None:
     done = list(parts)
     shape = (len(done), SECONDS, len(power.recording.ch_names), len(power.bands))
-    np.savez(
-        file,
-        power=np.array([values for _, _, values in done]).reshape(shape),
-        times=np.array([times for _, times, _ in done]).reshape(shape[:2]),
-        clips=np.array([clip.marker for clip, _, _ in done], str),
-        ch_names=np.array(power.recording.ch_names),
-        bands=np.array(list(power.bands)),
-        band_edges=np.array(list(power.bands.values()), np.float64),
+    with written(path) as file:
+        np.savez(
+            file,
+            power=np.array([values for _, _, values in done]).reshape(shape),
+            times=np.array([times for _, times, _ in done]).reshape(shape[:2]),
+            clips=np.array([clip.marker for clip, _, _ in done], str),
+            ch_names=np.array(power.recording.ch_names),
+            bands=np.array(list(power.bands)),
+            band_edges=np.array(list(power.bands.values()), np.float64),
+        )
+
+
+def _write_csv(path: Path, power: ClipBandPower, parts: Parts) -> None:
+    write_csv(
+        path,
+        _columns(power),
+        (
+            [clip.marker, i, f"{t:.10g}", *(f"{value:.9g}" for value in row)]
+            for clip, times, values in parts
+            for i, (t, row) in enumerate(zip(times.tolist(), values.reshape(len(values), -1).tolist(), strict=True))
+        ),
     )
 
 
-def _write_csv(file: IO[bytes], power: ClipBandPower, parts: Parts) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_columns(power))
-    for clip, times, values in parts:
-        for i, (t, row) in enumerate(zip(times.tolist(), values.reshape(len(values), -1).tolist(), strict=True)):
-            writer.writerow([clip.marker, i, f"{t:.10g}", *(f"{value:.9g}" for value in row)])
-    text.detach()  # flushed, and the file left open
+def _write_parquet(path: Path, power: ClipBandPower, parts: Parts) -> None:
+    columns = dict.fromkeys(_columns(power), "float64") | {"clip": "string", "window": "int32"}
+    window = np.arange(SECONDS, dtype=np.int32)
+    groups = (
+        [[clip.marker] * SECONDS, window, times, *np.ascontiguousarray(values.reshape(SECONDS, -1).T)]
+        for clip, times, values in parts
+    )
+    write_parquet(path, columns, groups)
 
 
-def _write_parquet(file: IO[bytes], power: ClipBandPower, parts: Parts) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ImportError("writing .parquet needs pyarrow: pip install pyarrow; or save as .npz or .csv") from error
-    names = _columns(power)
-    types = [pa.string(), pa.int32(), *[pa.float64()] * (len(names) - 2)]
-    schema = pa.schema(list(zip(names, types, strict=True)))
-    with pq.ParquetWriter(file, schema) as writer:
-        for clip, times, values in parts:
-            n = len(values)
-            numbers = np.ascontiguousarray(values.reshape(n, -1).T)
-            columns = [[clip.marker] * n, np.arange(n, dtype=np.int32), times, *numbers]
-            writer.write_table(pa.table([pa.array(column) for column in columns], schema=schema))
-
-
-_WRITERS: dict[str, Callable[[IO[bytes], ClipBandPower, Parts], None]] = {
+_WRITERS: dict[str, Callable[[Path, ClipBandPower, Parts], None]] = {
     ".npz": _write_npz,
     ".csv": _write_csv,
     ".parquet": _write_parquet,
