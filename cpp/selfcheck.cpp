@@ -167,6 +167,26 @@ template <class T> Values band_power(const Kernels& kernels, int window, bool de
     return out;
 }
 
+template <class T> Values clip_power(const Kernels& kernels) {
+    constexpr int channels = 37, windows = 3, n_bins = 7, n_values = 2, nodes = 5, n_bands = 2, stride = 64;
+    const auto doubles = [](int count) {
+        const Values values = smooth(count);
+        return std::vector<double>(values.begin(), values.end());
+    };
+    const Values values = smooth(80 * channels), far_matrix = smooth(2 * n_bins * 15);
+    const std::vector<T> data(values.begin(), values.end());
+    const std::vector<double> matrix = doubles(2 * n_bins * (9 + n_values)), slow = doubles((nodes + 1) * n_values);
+    const std::vector<double> weights = doubles(n_bands * n_bins);
+    const ClipPower job{data.data(), sizeof(T) == 8, channels,          channels, 30,          4,        12, {3, 9},
+                        {30, 15},    matrix.data(),  far_matrix.data(), n_bins,   slow.data(), n_values, 15, nodes,
+                        4,           stride,         weights.data(),    n_bands};
+    Memory scratch(kernels.clip_scratch(job));
+    std::vector<double> sums((nodes + windows - 1) * stride), out(windows * channels * n_bands);
+    kernels.clip_sums(job, sums.data(), 0, nodes + windows - 1, scratch.data());
+    kernels.clip_power(job, sums.data(), out.data(), 0, windows, scratch.data());
+    return Values(out.begin(), out.end());
+}
+
 template <class T> Values overlapping_band_power(const Kernels& kernels, int segment, int hop, bool detrend) {
     constexpr int channels = 5, window = 144, windows = 4, samples = 3 * window, bands = 2;
     const auto& kernel = kernels.overlapping_band_power;
@@ -239,6 +259,8 @@ const Case cases[] = {
     CASE("overlapping_band_power_f32", 1e-5, overlapping_band_power<float>(k, 0, 37, true)),
     CASE("overlapping_band_power_f64", 1e-5, overlapping_band_power<double>(k, 24, 48, false)),
     CASE("overlapping_band_power_steps_f32", 1e-5, overlapping_band_power<float>(k, 72, 72, true)),
+    CASE("clip_power_f32", 1e-5, clip_power<float>(k)),
+    CASE("clip_power_f64", 1e-5, clip_power<double>(k)),
 };
 #undef CASE
 

@@ -30,6 +30,12 @@
 #endif
 #endif
 
+#if defined(__GNUC__) || defined(__clang__)
+#define MMME_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define MMME_PREFETCH(address)
+#endif
+
 // a * b + c in one rounding where the CPU has it, on every path alike; the compiler may not choose.
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define MMME_FUSED(a, b, c) __builtin_fmaf(a, b, c)
@@ -100,6 +106,11 @@ void overlapping_fill(const OverlappingBandPower&, float* table);
 std::size_t overlapping_scratch(const OverlappingBandPower&);
 void overlapping_band_power(const OverlappingBandPower&, const float* table, float* out, std::ptrdiff_t group,
                             std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
+
+void clip_sums(const ClipPower&, double* sums, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
+std::size_t clip_scratch(const ClipPower&);
+void clip_power(const ClipPower&, const double* sums, double* out, std::ptrdiff_t begin, std::ptrdiff_t end,
+                float* scratch);
 
 extern const Kernels kernels;
 

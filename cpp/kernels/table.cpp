@@ -23,6 +23,9 @@ const Kernels kernels = {
     band_power_scratch,
     band_power,
     {MMME_VECTOR_LANES, overlapping_table, overlapping_fill, overlapping_scratch, overlapping_band_power},
+    clip_sums,
+    clip_scratch,
+    clip_power,
 };
 
 } // namespace mmme::MMME_ISA

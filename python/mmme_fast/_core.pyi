@@ -84,3 +84,19 @@ def overlapping_band_power(
     weights: Floats,
     threads: int,
 ) -> None: ...
+def clip_power(
+    data: NDArray[Any],
+    out: NDArray[np.float64],
+    start: int,
+    hop: int,
+    window: int,
+    near_reach: int,
+    far_reach: int,
+    matrix: NDArray[np.float64],
+    far_matrix: NDArray[np.float32],
+    slow: NDArray[np.float64],
+    inner: int,
+    block: int,
+    weights: NDArray[np.float64],
+    threads: int,
+) -> None: ...

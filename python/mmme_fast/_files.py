@@ -1,13 +1,17 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, and tables that are written as they are computed."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 def _umask() -> int:
@@ -32,3 +36,66 @@ def written(path: Path) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def save(
+    out: str | os.PathLike[str],
+    writers: Mapping[str, Callable[[Path, Any, Iterator[Any]], None]],
+    source: Any,
+    size: Callable[[Any], int],
+    noun: str,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Write what `source` yields, by the writer of the suffix, and a .json of the same name; return what it holds.
+
+    Of `len(source)` nouns each part holds `size(part)`; `source._meta(done)` describes them. When interrupted by
+    Ctrl-C, the parts done so far are written, and the KeyboardInterrupt goes on with a message that says where.
+    """
+    path = Path(out)
+    write = writers.get(path.suffix.lower())
+    if write is None or path.with_suffix(".json") == path:
+        raise ValueError(f"out must end in one of {', '.join(writers)}, got {path.name}")
+    began, done, interrupted = time.perf_counter(), 0, False
+
+    def parts() -> Iterator[Any]:
+        nonlocal done, interrupted
+        try:
+            for part in source:
+                yield part
+                done += size(part)
+                if progress is not None:
+                    progress(done, len(source))
+        except KeyboardInterrupt:
+            interrupted = True
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, source, parts())
+    meta: dict[str, Any] = source._meta(done) | {"seconds": time.perf_counter() - began}
+    with written(path.with_suffix(".json")) as file:
+        file.write(json.dumps(meta, indent=1).encode())
+    if interrupted:
+        raise KeyboardInterrupt(f"interrupted; {done} of {len(source)} {noun} are in {path}")
+    return meta
+
+
+def write_csv(path: Path, columns: list[str], rows: Iterable[list[Any]]) -> None:
+    """Write a table row by row."""
+    with written(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        text.detach()  # flushed, and the file left open
+
+
+def write_parquet(path: Path, columns: Mapping[str, str], groups: Iterable[list[Any]]) -> None:
+    """Write a table of (name: Arrow's type) in groups of rows, each a list of columns."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError("writing .parquet needs pyarrow: pip install pyarrow; or save as .npz or .csv") from error
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
+    with written(path) as file, pq.ParquetWriter(file, schema) as writer:
+        for group in groups:
+            writer.write_table(pa.table([pa.array(values) for values in group], schema=schema))

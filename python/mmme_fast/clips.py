@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 import os
-import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmme_fast._arrays import number, one_of
-from mmme_fast._files import written
+from mmme_fast._backend import kernels, resolve_threads
+from mmme_fast._files import save, write_csv, write_parquet, written
 from mmme_fast.eeg import BANDS, Bands, Recording, _named, open_recording
 
 logger = logging.getLogger("mmme_fast")
@@ -80,14 +76,14 @@ class _Lowpass(NamedTuple):
     def taps(self, at: NDArray[Any] | None = None) -> NDArray[np.float64]:
         """Return the taps; or what their formula gives at places counted from the middle."""
         half = self.n // 2
+        m = np.arange(-half, half + 1) if at is None else at
+        taps: NDArray[np.float64] = np.sinc(2 * self.cutoff * m) * (0.54 + 0.46 * np.cos(np.pi / half * m))
+        return taps / (taps.sum() if at is None else _gain(self))
 
-        def value(m: NDArray[Any]) -> NDArray[np.float64]:
-            taps: NDArray[np.float64] = np.sinc(2 * self.cutoff * m) * (0.54 + 0.46 * np.cos(np.pi / half * m))
-            return taps
 
-        own = value(np.arange(-half, half + 1))
-        taps: NDArray[np.float64] = (own if at is None else value(at)) / own.sum()
-        return taps
+@lru_cache(8)
+def _gain(lowpass: _Lowpass) -> float:
+    return float(1 / lowpass.taps()[lowpass.n // 2])  # the formula gives 1 in the middle
 
 
 def _lowpasses(sfreq: float, low: float | None, high: float | None) -> tuple[_Lowpass | None, _Lowpass | None, int]:
@@ -154,52 +150,35 @@ def filter_taps(sfreq: float, low: float | None, high: float | None) -> NDArray[
 class _Rows:
     """A recording's samples, sample by sample, mirrored at both ends as MNE does ("reflect_limited").
 
-    `unit` is what one step is worth in volts. A mapped .fdt is handed out where it lies.
+    `unit` is what one step is worth in volts. A mapped file is handed out where it lies.
     """
 
     def __init__(self, recording: Recording, reach: int) -> None:
         self.n = recording.n_samples
         self.reach = min(reach, self.n) - 1  # samples that the mirror shows; beyond it all is zero
-        mapped = _mapped(recording)
-        self.unit = 1.0 if mapped is None else 1e-6
-        if mapped is None:
-            self.picked: Any = slice(None)
-            self._read: Callable[[int, int], Samples] = lambda start, stop: recording.read(start, stop).T
-        else:
-            data, self.picked = mapped
+        self.unit, self.picked = 1.0, np.arange(len(recording.ch_names))
+        self._read: Callable[[int, int], Samples] = lambda start, stop: recording.read(start, stop).T
+        if recording.mapped is not None:
+            data, picked = recording.mapped
+            first = min(picked)
+            data = data[:, first : max(picked) + 1]
+            self.unit, self.picked = 1e-6, np.array(picked) - first
             self._read = lambda start, stop: data[start:stop]
 
     def __call__(self, start: int, stop: int) -> Samples:
-        """Return the samples start to stop - 1 of all channels; `picked` are those wanted."""
+        """Return the samples start to stop - 1; `picked` are the channels wanted."""
         if start >= 0 and stop <= self.n:
             return self._read(start, stop)
-        at = np.arange(start, stop)
-        edge = np.clip(at, 0, self.n - 1)  # within the recording: the sample itself
-        mirrored = np.clip(2 * edge - at, 0, self.n - 1)
-        first = min(edge[0], mirrored.min())
-        data = self._read(int(first), int(max(edge[-1], mirrored.max())) + 1)
-        shown: Samples = data[edge - first].astype(np.float64)
-        shown *= 2
-        shown -= data[mirrored - first]
-        shown[abs(at - edge) > self.reach] = 0
+        shown: Samples = np.zeros((stop - start, self._read(0, 1).shape[1]))
+        first, last = max(start, 0), min(stop, self.n)
+        shown[first - start : last - start] = self._read(first, last)
+        if (before := min(-start, self.reach)) > 0:
+            near = self._read(0, before + 1)
+            np.subtract(2 * near[0].astype(np.float64), near[:0:-1], out=shown[-start - before : -start])
+        if (after := min(stop - self.n, self.reach)) > 0:
+            near = self._read(self.n - after - 1, self.n)
+            np.subtract(2 * near[-1].astype(np.float64), near[-2::-1], out=shown[self.n - start :][:after])
         return shown
-
-
-def _mapped(recording: Recording) -> tuple[Samples, list[int]] | None:
-    """Map the .fdt of an EEGLAB recording, (sample, channel) in microvolts; also the channels picked."""
-    if Path(recording.source).suffix.lower() != ".set":
-        return None
-    import mne
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # open_recording has passed them on
-        raw = mne.io.read_raw_eeglab(recording.source, preload=False, verbose="ERROR")
-    path = Path(raw.filenames[0] or recording.source)
-    if raw.preload or path.samefile(recording.source):
-        return None
-    names = list(raw.ch_names)
-    data = np.memmap(path, "<f4", "r", shape=(recording.n_samples, len(names)))
-    return data.view(np.ndarray), [names.index(name) for name in recording.ch_names]
 
 
 def _overlap_save(rows: _Rows, start: int, stop: int, taps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -254,178 +233,102 @@ def filtered(
     return _overlap_save(rows, start, stop, taps) * rows.unit
 
 
-# Two routes from samples to |DFT|^2 of the filtered windows, (window, bin, channel), in units of rows.
+# Two routes from samples to the power of a clip's windows, (window, channel, band).
 
 
 class _General:
     """Filter by overlap-save, then transform: any filter, in double precision."""
 
-    def __init__(self, rows: _Rows, sfreq: float, low: float | None, high: float | None, bins: NDArray[np.int64]):
-        self.rows, self.bins = rows, bins
-        self.taps = filter_taps(sfreq, low, high)
+    def __init__(self, rows: _Rows, taps: NDArray[np.float64], bins: NDArray[np.int64], weights: Power) -> None:
+        self.rows, self.taps, self.bins, self.weights = rows, taps, bins, weights
 
     def __call__(self, starts: NDArray[np.int64]) -> Power:
         signal = _overlap_save(self.rows, int(starts[0]), int(starts[-1]) + N_FFT, self.taps)
-        power = np.empty((len(starts), len(self.bins), len(signal)))
-        for i, start in enumerate(starts - starts[0]):
+        power = np.empty((len(starts), len(signal), len(self.weights)))
+        for to, start in zip(power, starts - starts[0], strict=True):
             window = signal[:, start : start + N_FFT]
-            window = window - window.mean(axis=1, keepdims=True)
-            spectrum = np.fft.rfft(window)[:, self.bins]
-            power[i] = (spectrum.real**2 + spectrum.imag**2).T
+            spectrum = np.fft.rfft(window - window.mean(axis=1, keepdims=True))[:, self.bins]
+            to[:] = (spectrum.real**2 + spectrum.imag**2) @ self.weights.T
         return power
-
-
-def _block(upper: _Lowpass | None, lower: _Lowpass | None) -> int | None:
-    """Return the samples of a block of `_Fused`, or None where it does not serve: it must be long to save work."""
-    if upper is None or lower is None or 4 * upper.n > lower.n:
-        return None
-    half = lower.n // 2
-    return next((half // q for q in range(330, 661) if half % q == 0 and half // q >= 16), None)
 
 
 class _Fused:
     """Filter and transform at once, where the lower edge is so low that its filter is very long.
 
-    The band pass is a short low pass s minus a long one g, of 2 M + 1 taps. Short: filter and DFT of the few bins are
-    one matrix over the window's samples and the filter's reach around them; its rows are even or odd, so folding the
-    samples halves it. Long: z = g * x hardly changes within a window, and with d[n] = z[n] - z[n - 1] the DFT of z,
-    without bin 0, is a sum over d. The taps of d, g[m] - g[m + 1], are smooth up to their ends. So d is computed once
-    per block of samples, as products of taps with averages over blocks, weighted so that the taps are linear within a
-    block; cubics interpolate it. M is a whole number of blocks, so that the taps end where a block does.
-
-    At their ends, the Hamming window's steps, the taps of d have a spike, which is applied to each sample; and before
-    it a jump, so that d itself jumps where a sample comes under the filter or leaves it: what the cubics make of such
-    a jump is put right sample by sample too.
+    The band pass is a short low pass less a long one, of 2 M + 1 taps. A window's DFT is a sum over all samples under
+    either, and the samples that count are of three kinds. Within the short filter's reach: its taps convolved with the
+    DFT's waves. Within a window's length of where the long one ends: likewise, for the Hamming window ends in a step.
+    In between, the long filter's output hardly changes within a window, so that its values at a few points stand for
+    it; its taps are so smooth that they are taken to be linear within blocks of samples, whose sums serve all windows
+    of a clip.
     """
 
-    def __init__(self, rows: _Rows, sfreq: float, low: float, high: float, bins: NDArray[np.int64]) -> None:
-        self.rows = rows
+    points = 6  # of the polynomial through the long filter's output
+
+    def __init__(
+        self, rows: _Rows, sfreq: float, low: float, high: float, bins: NDArray[np.int64], weights: Power, threads: int
+    ) -> None:
+        self.rows, self.weights, self.threads, self.hop = rows, weights, threads, round(sfreq)
         upper, lower, _ = _lowpasses(sfreq, low, high)
-        block = _block(upper, lower)
+        block = _block(sfreq, upper, lower)
         assert upper is not None
         assert lower is not None
         assert block is not None
-        self.h = h = block
-        self.half, self.long = upper.n // 2, lower.n // 2
+        self.block, self.reach = block, lower.n // 2
 
-        # The DFT, its phase counted from the window's middle: cosines are even, sines odd.
-        angle = 2 * np.pi / N_FFT * np.outer(bins, np.arange(N_FFT) - (N_FFT - 1) / 2)
-        wave = np.stack([np.cos(angle), np.sin(angle)])
-        wave[:, bins == 0] = 0  # each window's mean is removed
-        short = upper.taps()
-        folded = N_FFT // 2 + self.half
-        self.fold = np.stack([[np.convolve(short, row)[:folded] for row in rows] for rows in wave])
+        # Times count from the window's middle, about which cosines are even and sines odd.
+        t = np.arange(N_FFT) - (N_FFT - 1) / 2
+        angle = 2 * np.pi / N_FFT * np.outer(bins, t)
+        waves = np.stack([np.cos(angle), np.sin(angle)])
+        waves[:, bins == 0] = 0  # each window's mean is removed
 
-        # What each difference d[1] to d[N_FFT - 1] adds to the DFT of z.
-        self.steps = np.cumsum(wave.reshape(-1, N_FFT)[:, ::-1], axis=1)[:, ::-1][:, 1:]
-        edge = lower.taps()[:2]
-        self.spike, self.jump = edge[0], edge[1] - edge[0]
+        def filtered(taps: NDArray[np.float64], n: int) -> Power:
+            return np.apply_along_axis(lambda wave: np.convolve(wave, taps)[:n], -1, waves)
 
-        # Taps of d at the nodes, corrected for what linear weights do to a curve.
-        self.q = q = self.long // h
-        node = h * np.arange(-q - 1, q + 2)
-        difference = lower.taps(node) - lower.taps(node + 1)
-        self.taps = taps = difference[1:-1] - np.diff(difference, 2) * (h * h - 1) / (12 * h * h)
-        self.toeplitz = np.zeros((64, 64 + 2 * q))
-        for i, row in enumerate(self.toeplitz):
-            row[i : i + 2 * q + 1] = taps
-        rising = np.arange(h, dtype=np.float32) / h
-        self.weights = np.stack([1 - rising, rising])
-        self.nodes = (h + N_FFT - 2) // h + 4  # of a window's cubics, from the one before its start's block on
-        self.matrices = lru_cache(8)(self._matrices)
+        self.near = upper.n // 2
+        near = N_FFT // 2 + self.near
+        between = 2 * self.reach - N_FFT + 2  # samples that are under the long filter for the whole window
+        more = next(i for i in range(block) if (between - 2 * i) % block == 0)  # which leaves whole blocks of them
+        far = N_FFT - 1 + more
+        self.inner = self.reach - far
 
-        self.origin = np.tile(rows(0, 1), (max(h, N_FFT - 1), 1))  # whole arrays are subtracted faster than rows
-        self.first = 0  # of the block averages kept, of which there are none yet
-        self.kept = np.empty((0, 2, self.origin.shape[1]))
+        points = N_FFT / 2 * np.cos(np.pi * (np.arange(self.points) + 0.5) / self.points)  # Chebyshev's
+        values = waves @ np.array([np.prod([(t - q) / (p - q) for q in points if q != p], axis=0) for p in points]).T
+
+        # Taps at the nodes, corrected for what lines do to a curve. The sum around the first node has samples of the
+        # ends in it, which are taken back there.
+        nodes = block * np.arange(-1, (between - 2 * more) // block + 2)
+        taps = lower.taps(points[:, None] + N_FFT / 2 + self.inner - nodes)
+        taps = taps[:, 1:-1] - np.diff(taps, 2) * (block**2 + 0.5) / (12 * block**2)
+        self.slow = np.vstack([taps.T, block * taps.sum(axis=1)]).copy()
+        ends = filtered(lower.taps()[:far], far)
+        ends[..., -block:] -= (values @ taps[:, 0])[..., None] * (np.arange(block) + 0.5) / block
+        matrix = np.concatenate([filtered(upper.taps(), near), -values], axis=-1)
+        self.matrix = np.ascontiguousarray(matrix.transpose(2, 0, 1))
+        self.ends = np.ascontiguousarray(-ends.transpose(2, 0, 1), np.float32)
 
     def __call__(self, starts: NDArray[np.int64]) -> Power:
-        """`starts` ascend, and no call's lie before those of the call before."""
-        begin, end = int(starts[0]), int(starts[-1]) + N_FFT
-        near = self.rows(begin - self.half, end + self.half)
-        early = self.rows(begin - self.long, end - 1 - self.long)  # x[n - M - 1] for n = begin + 1 on
-        late = self.rows(begin + 1 + self.long, end + self.long)  # x[n + M]
-        first = begin // self.h - 1
-        slow = self._slow(first, int(starts[-1]) // self.h - 1 + self.nodes)
+        first = int(starts[0]) - self.reach
+        data = self.rows(first, int(starts[-1]) + N_FFT + self.reach)
+        if data.strides[1] != data.itemsize:
+            data = np.ascontiguousarray(data)
+        power = np.empty((len(starts), data.shape[1], len(self.weights)))
+        kernels().clip_power(
+            data, power, self.reach, self.hop, N_FFT, self.near, self.reach, self.matrix, self.ends, self.slow,
+            self.inner, self.block, self.weights, self.threads,
+        )  # fmt: skip
+        return power[:, self.rows.picked]
 
-        channels = self.origin.shape[1]
-        n, folded = N_FFT - 1, self.fold.shape[2]
-        origin = self.origin[:n]
-        window = np.empty((2 * folded, channels))
-        even, odd = np.empty((2, folded, channels))
-        ends = np.empty((2, n, channels), np.float32)
-        dft = np.empty((len(starts), 2, self.fold.shape[1], channels))
-        for out, start in zip(dft, starts.tolist(), strict=True):
-            at = start - begin
-            np.copyto(window, near[at : at + 2 * folded])
-            top, bottom = window[:folded], window[: folded - 1 : -1]
-            np.add(top, bottom, out=even)
-            even -= 2 * window[0]  # the even rows add up to zero, but for rounding
-            np.subtract(top, bottom, out=odd)
-            np.matmul(self.fold[0], even, out=out[0])
-            np.matmul(self.fold[1], odd, out=out[1])
-            np.subtract(late[at : at + n], origin, out=ends[0], casting="same_kind")
-            np.subtract(early[at : at + n], origin, out=ends[1], casting="same_kind")
-            of_ends, of_nodes = self.matrices(start % self.h)
-            node = start // self.h - 1 - first
-            long = of_nodes @ slow[node : node + self.nodes]
-            long += of_ends @ ends.reshape(2 * n, channels)
-            out -= long.reshape(out.shape)
-        wanted = dft[..., self.rows.picked]
-        power: Power = wanted[:, 0] ** 2 + wanted[:, 1] ** 2
-        return power
 
-    def _matrices(self, phase: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return what late and early samples, and d at the nodes, add to the DFT of z, window `phase` after a node."""
-        n = np.arange(1, N_FFT)
-        place = (phase + n) / self.h
-        cell = place.astype(np.int64)
-        t = place - cell
-        cubic = (-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2,
-                 (t + 1) * t * (t - 1) / 6)  # fmt: skip
-        lagrange = np.zeros((len(n), self.nodes))
-        for i, weight in enumerate(cubic):
-            lagrange[n - 1, cell + i] = weight
-        of_nodes = self.steps @ lagrange
+def _block(sfreq: float, upper: _Lowpass | None, lower: _Lowpass | None) -> int | None:
+    """Return the samples of a block of `_Fused`, or None where it does not serve.
 
-        def rest(terms: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.cumsum(terms[:, ::-1], axis=1)[:, ::-1]
-
-        # A jump from n on, n = 1 to N_FFT: what it adds, less what the nodes from there on do.
-        node = -(-(phase + np.arange(1, N_FFT + 1)) // self.h) + 1
-        jump = self.jump * (np.pad(rest(self.steps), ((0, 0), (0, 1))) - rest(of_nodes)[:, node])
-        jump -= jump.mean(axis=1, keepdims=True)  # of the constant before a window's cubics, too, nothing is left
-        spike = self.spike * self.steps
-        return np.hstack([jump[:, 1:] + spike, jump[:, :-1] - spike]).astype(np.float32), of_nodes
-
-    def _slow(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return d without its spikes at the nodes first to stop - 1, (node, channel)."""
-        q = self.q
-        falling, rising = self._averages(first - q - 1, stop + q).transpose(1, 0, 2)
-        hats = falling[1:] + rising[:-1]  # from node first - q on
-        out = np.empty((stop - first, hats.shape[1]))
-        for i in range(0, len(out), len(self.toeplitz)):
-            n = min(len(self.toeplitz), len(out) - i)
-            np.matmul(self.toeplitz[:n, : n + 2 * q], hats[i : i + n + 2 * q], out=out[i : i + n])
-        # The first tap is for what follows its node, the last for what comes before.
-        out -= self.taps[-1] * falling[2 * q + 1 :]
-        out -= self.taps[0] * rising[: len(out)]
-        return out
-
-    def _averages(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return the weighted sums over the blocks first to stop - 1, (block, 2, channel), less those of the origin."""
-        kept = self.kept[first - self.first :]
-        h, channels = self.h, self.origin.shape[1]
-        fresh = np.empty((stop - first - len(kept), 2, channels))
-        begin = stop - len(fresh)
-        origin = self.origin[:h]
-        less = np.empty((8, h, channels), np.float32)  # a few blocks at a time stay in the cache
-        for b in range(begin, stop, 8):
-            n = min(8, stop - b)
-            samples = self.rows(b * h, (b + n) * h).reshape(n, h, channels)
-            np.subtract(samples, origin, out=less[:n], casting="same_kind")
-            fresh[b - begin : b - begin + n] = self.weights @ less[:n]
-        self.first, self.kept = first, np.concatenate([kept, fresh])
-        return self.kept
+    Windows are whole blocks apart, and a block is short beside the long filter, but long enough to save work.
+    """
+    if upper is None or lower is None or 4 * upper.n > lower.n:
+        return None
+    longest = min(lower.n // 800, N_FFT // 2)
+    return next((n for n in range(longest, 15, -1) if round(sfreq) % n == 0), None)
 
 
 @dataclass(frozen=True)
@@ -457,6 +360,7 @@ class ClipBandPower:
     problems: tuple[str, ...]
     parameters: dict[str, Any]
     _ranges: dict[str, tuple[int, int]] = field(repr=False)
+    _threads: int | None = field(default=None, repr=False)
     unit: str = "V^2/Hz"
 
     @property
@@ -482,19 +386,23 @@ class ClipBandPower:
         bins = np.unique(np.concatenate([np.arange(a, b + 1) for a, b in self._ranges.values()]))
         weights = np.stack([(a <= bins) & (bins <= b) for a, b in self._ranges.values()]).astype(np.float64)
         weights /= weights.sum(axis=1, keepdims=True)
-        rows = _Rows(self.recording, len(filter_taps(sfreq, low, high)))
+        rows = _Rows(self.recording, _lowpasses(sfreq, low, high)[2])
         weights *= rows.unit**2 / (sfreq * N_FFT)
-        route = (_Fused if self.parameters["route"] == "fused" else _General)(rows, sfreq, low, high, bins)
+        power: Callable[[NDArray[np.int64]], Power]
+        if self.parameters["route"] == "fused":
+            power = _Fused(rows, sfreq, low, high, bins, weights, resolve_threads(self._threads))
+        else:
+            power = _General(rows, filter_taps(sfreq, low, high), bins, weights)
         for clip in self.clips:
             starts = self.starts(clip)
             with np.errstate(invalid="ignore", over="ignore"):  # what they leave is looked for below
-                power = np.matmul(weights, route(starts)).transpose(0, 2, 1)
-            if not np.isfinite(power).all():
-                channel = self.recording.ch_names[int(np.argwhere(~np.isfinite(power))[0, 1])]
+                values = power(starts)
+            if not np.isfinite(values).all():
+                channel = self.recording.ch_names[int(np.argwhere(~np.isfinite(values))[0, 1])]
                 raise ValueError(
                     f"data must be finite, got NaN or infinity in channel {channel} near clip {clip.marker}"
                 )
-            yield clip, starts / sfreq, power
+            yield clip, starts / sfreq, values
 
     def compute(self) -> Power:
         """Return the power of all clips, (clip, window, channel, band)."""
@@ -523,32 +431,7 @@ class ClipBandPower:
         dict
             What the .json holds.
         """
-        path = Path(out)
-        write = _WRITERS.get(path.suffix.lower())
-        if write is None or path.with_suffix(".json") == path:
-            raise ValueError(f"out must end in one of {', '.join(_WRITERS)}, got {path.name}")
-        began, done, interrupted = time.perf_counter(), 0, False
-
-        def parts() -> Parts:
-            nonlocal done, interrupted
-            try:
-                for part in self:
-                    yield part
-                    done += 1
-                    if progress is not None:
-                        progress(done, len(self))
-            except KeyboardInterrupt:
-                interrupted = True
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written(path) as file:
-            write(file, self, parts())
-        meta = self._meta(done) | {"seconds": time.perf_counter() - began}
-        with written(path.with_suffix(".json")) as file:
-            file.write(json.dumps(meta, indent=1).encode())
-        if interrupted:
-            raise KeyboardInterrupt(f"interrupted; {done} of {len(self)} clips are in {path}")
-        return meta
+        return save(out, _WRITERS, self, lambda part: 1, "clips", progress)
 
     def _meta(self, done: int) -> dict[str, Any]:
         from mmme_fast import __version__
@@ -580,6 +463,7 @@ def clip_band_power(
     high: float | None = 48.0,
     bands: Bands | None = None,
     route: str = "auto",
+    threads: int | None = None,
 ) -> ClipBandPower:
     """Band power of the last 40 s of each clip of an MMME recording, as the data set's notebooks compute it.
 
@@ -598,8 +482,10 @@ def clip_band_power(
         Band edges in Hz, both inclusive. Default: delta 1-4, theta 4-8, alpha 8-13, beta 13-30, gamma 30-47 Hz.
     route : {"auto", "fused", "fft"}
         "fft" filters by FFT, whatever the edges, in double precision. "fused" joins filter and transform, many times
-        faster and within 1e-5 of it, where the lower edge is far below the upper one. "auto" takes "fused" where it
+        faster and within 1e-6 of it, where the lower edge is far below the upper one. "auto" takes "fused" where it
         serves; `parameters` of the result say which it was.
+    threads : int, optional
+        Of the fused route. Default: `get_num_threads()`.
 
     Returns
     -------
@@ -627,7 +513,7 @@ def clip_band_power(
     named = _named(BANDS if bands is None else bands)
     ranges = {name: _range(name, edges, sfreq) for name, edges in named.items()}
     one_of(route, "route", ("auto", "fused", "fft"))
-    fused = _block(*_lowpasses(sfreq, low, high)[:2]) is not None
+    fused = _block(sfreq, *_lowpasses(sfreq, low, high)[:2]) is not None
     if route == "fused" and not fused:
         raise ValueError(f"route must be 'fft' for the edges {low} and {high} Hz at {sfreq:g} Hz, got 'fused'")
     found = find_clips(recording)
@@ -638,7 +524,7 @@ def clip_band_power(
     if not clips:
         raise ValueError(f"{recording.source} must have a clip of more than {SECONDS} s, got {len(found)} shorter ones")
     parameters = {"preset": "mmme", "low": low, "high": high, "route": "fused" if fused and route != "fft" else "fft"}
-    return ClipBandPower(recording, clips, named, problems, parameters, ranges)
+    return ClipBandPower(recording, clips, named, problems, parameters, ranges, threads)
 
 
 def _range(name: str, edges: tuple[float, float], sfreq: float) -> tuple[int, int]:
@@ -681,48 +567,44 @@ def _columns(power: ClipBandPower) -> list[str]:
     ]  # fmt: skip
 
 
-def _write_npz(file: IO[bytes], power: ClipBandPower, parts: Parts) -> None:
+def _write_npz(path: Path, power: ClipBandPower, parts: Parts) -> None:
     done = list(parts)
     shape = (len(done), SECONDS, len(power.recording.ch_names), len(power.bands))
-    np.savez(
-        file,
-        power=np.array([values for _, _, values in done]).reshape(shape),
-        times=np.array([times for _, times, _ in done]).reshape(shape[:2]),
-        clips=np.array([clip.marker for clip, _, _ in done], str),
-        ch_names=np.array(power.recording.ch_names),
-        bands=np.array(list(power.bands)),
-        band_edges=np.array(list(power.bands.values()), np.float64),
+    with written(path) as file:
+        np.savez(
+            file,
+            power=np.array([values for _, _, values in done]).reshape(shape),
+            times=np.array([times for _, times, _ in done]).reshape(shape[:2]),
+            clips=np.array([clip.marker for clip, _, _ in done], str),
+            ch_names=np.array(power.recording.ch_names),
+            bands=np.array(list(power.bands)),
+            band_edges=np.array(list(power.bands.values()), np.float64),
+        )
+
+
+def _write_csv(path: Path, power: ClipBandPower, parts: Parts) -> None:
+    write_csv(
+        path,
+        _columns(power),
+        (
+            [clip.marker, i, f"{t:.10g}", *(f"{value:.9g}" for value in row)]
+            for clip, times, values in parts
+            for i, (t, row) in enumerate(zip(times.tolist(), values.reshape(len(values), -1).tolist(), strict=True))
+        ),
     )
 
 
-def _write_csv(file: IO[bytes], power: ClipBandPower, parts: Parts) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_columns(power))
-    for clip, times, values in parts:
-        for i, (t, row) in enumerate(zip(times.tolist(), values.reshape(len(values), -1).tolist(), strict=True)):
-            writer.writerow([clip.marker, i, f"{t:.10g}", *(f"{value:.9g}" for value in row)])
-    text.detach()  # flushed, and the file left open
+def _write_parquet(path: Path, power: ClipBandPower, parts: Parts) -> None:
+    columns = dict.fromkeys(_columns(power), "float64") | {"clip": "string", "window": "int32"}
+    window = np.arange(SECONDS, dtype=np.int32)
+    groups = (
+        [[clip.marker] * SECONDS, window, times, *np.ascontiguousarray(values.reshape(SECONDS, -1).T)]
+        for clip, times, values in parts
+    )
+    write_parquet(path, columns, groups)
 
 
-def _write_parquet(file: IO[bytes], power: ClipBandPower, parts: Parts) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ImportError("writing .parquet needs pyarrow: pip install pyarrow; or save as .npz or .csv") from error
-    names = _columns(power)
-    types = [pa.string(), pa.int32(), *[pa.float64()] * (len(names) - 2)]
-    schema = pa.schema(list(zip(names, types, strict=True)))
-    with pq.ParquetWriter(file, schema) as writer:
-        for clip, times, values in parts:
-            n = len(values)
-            numbers = np.ascontiguousarray(values.reshape(n, -1).T)
-            columns = [[clip.marker] * n, np.arange(n, dtype=np.int32), times, *numbers]
-            writer.write_table(pa.table([pa.array(column) for column in columns], schema=schema))
-
-
-_WRITERS: dict[str, Callable[[IO[bytes], ClipBandPower, Parts], None]] = {
+_WRITERS: dict[str, Callable[[Path, ClipBandPower, Parts], None]] = {
     ".npz": _write_npz,
     ".csv": _write_csv,
     ".parquet": _write_parquet,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import itertools
-import json
 import logging
 import os
 import re
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmme_fast._arrays import channels, number, one_of, whole
 from mmme_fast._backend import active_backend, kernels, resolve_threads
-from mmme_fast._files import written
+from mmme_fast._files import save, write_csv, write_parquet, written
 
 logger = logging.getLogger("mmme_fast")
 
@@ -631,6 +627,8 @@ class Recording:
         In order of onset; times count from the first sample.
     unit : str
         Of the samples: "V"; an array is taken to be in volts.
+    mapped : (ndarray of float32, (sample, channel); tuple of int), or None
+        The file of an EEGLAB recording mapped into memory, all of its channels in microvolts, and those picked.
     """
 
     source: str
@@ -640,6 +638,7 @@ class Recording:
     markers: tuple[Marker, ...]
     _read: Callable[[int, int], NDArray[Any]] = field(repr=False)
     unit: str = "V"
+    mapped: tuple[NDArray[np.float32], tuple[int, ...]] | None = field(default=None, repr=False)
 
     @property
     def duration(self) -> float:
@@ -879,6 +878,7 @@ def _from_mne(path: Path, kind: str, pick: str | Sequence[str]) -> Recording:
         raw = getattr(mne.io, reader)(path, preload=False, verbose="WARNING", **options)
     data_path = Path(raw.filenames[0] or path)
     n_channels, n_samples = len(raw.ch_names), int(raw.n_times)
+    mapped = None
     if kind == ".set":
         if raw.preload or data_path.samefile(path):
             logger.warning(
@@ -905,8 +905,11 @@ def _from_mne(path: Path, kind: str, pick: str | Sequence[str]) -> Recording:
             samples: NDArray[Any] = raw.get_data(picks=kept, start=start, stop=stop, verbose="WARNING")
         return samples
 
+    if kind == ".set" and not (raw.preload or data_path.samefile(path)):
+        data = np.memmap(data_path, "<f4", "r", shape=(n_samples, n_channels)).view(np.ndarray)
+        mapped = (data, tuple(kept))
     sfreq = float(raw.info["sfreq"])
-    return Recording(str(path), sfreq, tuple(names[i] for i in kept), n_samples, tuple(markers), read)
+    return Recording(str(path), sfreq, tuple(names[i] for i in kept), n_samples, tuple(markers), read, mapped=mapped)
 
 
 @contextmanager
@@ -1031,31 +1034,7 @@ class BandPowerStream:
         dict
             What the .json holds.
         """
-        path = Path(out)
-        write = _WRITERS.get(path.suffix.lower())
-        if write is None or path.with_suffix(".json") == path:
-            raise ValueError(f"out must end in one of {', '.join(_WRITERS)}, got {path.name}")
-        began, done, interrupted = time.perf_counter(), 0, False
-
-        def chunks() -> Chunks:
-            nonlocal done, interrupted
-            try:
-                for times, power in self:
-                    yield times, power
-                    done += len(times)
-                    if progress is not None:
-                        progress(done, len(self))
-            except KeyboardInterrupt:
-                interrupted = True
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, self, chunks())
-        meta = self._meta(done) | {"seconds": time.perf_counter() - began}
-        with written(path.with_suffix(".json")) as file:
-            file.write(json.dumps(meta, indent=1).encode())
-        if interrupted:
-            raise KeyboardInterrupt(f"interrupted; {done} of {len(self)} windows are in {path}")
-        return meta
+        return save(out, _WRITERS, self, lambda part: len(part[0]), "windows", progress)
 
     def to_dataframe(self) -> Any:
         """Compute the band power as a pandas DataFrame: a row per window, columns (channel, band).
@@ -1265,28 +1244,23 @@ def _write_npz(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:
 
 
 def _write_csv(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:
-    with written(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_columns(stream))
-        for times, power in chunks:
-            for t, row in zip(times.tolist(), power.reshape(len(power), -1), strict=True):
-                writer.writerow([f"{t:.10g}", *(f"{value:.9g}" for value in row.tolist())])
-        text.detach()  # flushed, and the file left open
+    write_csv(
+        path,
+        _columns(stream),
+        (
+            [f"{t:.10g}", *(f"{value:.9g}" for value in row.tolist())]
+            for times, power in chunks
+            for t, row in zip(times.tolist(), power.reshape(len(power), -1), strict=True)
+        ),
+    )
 
 
 def _write_parquet(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ImportError("writing .parquet needs pyarrow: pip install pyarrow; or save as .npz or .csv") from error
-    columns = _columns(stream)
-    schema = pa.schema([(columns[0], pa.float64()), *((name, pa.float32()) for name in columns[1:])])
-    with written(path) as file, pq.ParquetWriter(file, schema) as writer:
-        for times, power in _blocks(stream, chunks):
-            values = np.ascontiguousarray(power.reshape(len(power), -1).T)
-            writer.write_table(pa.table([pa.array(times), *map(pa.array, values)], schema=schema))
+    columns = dict.fromkeys(_columns(stream), "float32") | {"time": "float64"}
+    groups = (
+        [times, *np.ascontiguousarray(power.reshape(len(power), -1).T)] for times, power in _blocks(stream, chunks)
+    )
+    write_parquet(path, columns, groups)
 
 
 def _write_zarr(path: Path, stream: BandPowerStream, chunks: Chunks) -> None:

@@ -4,6 +4,7 @@ Each module mirrors the source of its name under cpp/kernels/.
 """
 
 from mmme_fast._numba.band_power import band_power, overlapping_band_power
+from mmme_fast._numba.clips import clip_power
 from mmme_fast._numba.dis import dis
 from mmme_fast._numba.farneback import farneback
 from mmme_fast._numba.lbp import chi_square, lbp
@@ -17,6 +18,7 @@ __all__ = [
     "band_power",
     "block_means",
     "chi_square",
+    "clip_power",
     "dis",
     "farneback",
     "lbp",
