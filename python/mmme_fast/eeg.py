@@ -101,12 +101,12 @@ class _Costs(NamedTuple):
     steps: float = 0.25  # what a sample beyond _LONG counts where all segments are so long
 
 
-_LONG = 400  # samples
+_LONG, _SHORT = 400, 16  # samples
 _COSTS = {
     "avx512": _Costs((0.6, 20.0, 100.0), (3.5, 30.0), 12.0, 16),
     "avx2": _Costs((0.85, 7.0, 30.0), (2.55, 22.0), 36.0, 8),
     "baseline": _Costs((1.15, 5.0, 22.0), (4.4, 14.0), 17.0, 4),
-    "numba": _Costs((1.35, 12.0, 68.0), (14.0, 115.0), 12.0, 1, 1.0),
+    "numba": _Costs((1.2, 12.0, 68.0), (14.0, 115.0), 12.0, 1, 1.0),
 }
 
 _BATCH = 2**17  # values that the FFT, or the mean over sub-windows, has in memory at a time
@@ -395,17 +395,22 @@ class _Plan:
         }
         if self.cosine is not None:
             begin = int(starts.min())
-            used = np.zeros(n, bool)
-            used[(starts - begin) % n] = True
-            used = np.logical_or.reduce([np.roll(used, offset) for offset in np.unique(self.offsets % n)])
-            cuts = np.flatnonzero(used)
+            # Where a common measure is long enough, other windows beside these do not change their bits.
+            common = int(np.gcd.reduce([n, *self.offsets, np.gcd.reduce(starts - begin)]))
+            if common >= _SHORT:
+                cuts, origin = np.arange(0, n, common), begin % common
+            else:
+                used = np.zeros(n, bool)
+                used[(starts - begin) % n] = True
+                used = np.logical_or.reduce([np.roll(used, offset) for offset in np.unique(self.offsets % n)])
+                cuts, origin = np.flatnonzero(used), begin % n
             lengths = np.diff(cuts, append=n)
             long = max(int(lengths.min()) - _LONG, 0) if lengths.min() == lengths.max() else 0
             samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
             hop = max(samples / (len(starts) * len(self.offsets)), 1)
             bins = len(self.bins) * -(-n_channels // cost.vector) * cost.vector / n_channels
             sample, segment, window = cost.segments
-            route = _Route("overlapping", tuple(cuts.tolist()), begin % n)
+            route = _Route("overlapping", tuple(cuts.tolist()), origin)
             segments = max(hop * len(cuts) / n, 1)
             costs[route] = bins * (sample * (hop + (cost.steps - 1) * long * segments) + segment * segments + window)
             sample, window = cost.samples
