@@ -148,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", default=["matched"], help="the first is held against the goals")
     parser.add_argument("--films", type=int, default=len(CONDITIONS), help="fewer are for trying it out")
+    parser.add_argument("--free", type=int, default=len(CONDITIONS), help="films without expressions")
     parser.add_argument("--rates", nargs="*", type=float, default=FRAME_RATES, help="others than 150 frames per second")
     parser.add_argument("--real", type=Path, help="folder of films in which a still face is not to show anything")
     parser.add_argument("--out", type=Path, default=Path("docs"))
@@ -171,7 +172,9 @@ def main() -> None:
     for keys in rates.values():
         for key, drawn in keys:
             spotted(key, drawn, {main_method: methods[main_method]})
-    quiet = [(f"{arguments.seed + 100 + i} free", film(i, 150, 0, 0, arguments.seed + 100)) for i in numbers]
+    quiet = [
+        (f"{arguments.seed + 100 + i} free", film(i, 150, 0, 0, arguments.seed + 100)) for i in range(arguments.free)
+    ]
     for key, drawn in quiet:
         options = methods[main_method]
         spotted(key, drawn, {main_method: options, "eyes known": {**options, "landmarks": drawn.eyes}})
