@@ -145,7 +145,7 @@ def spot(
     if not isinstance(frames, Frames):
         frames = open_frames(source, crop=crop, size=size, fps=fps, landmarks=landmarks)
         if frames.fps is None and preset is not None:
-            frames = open_frames(source, crop=frames.crop, size=size, fps=PRESETS[preset].fps, landmarks=landmarks)
+            frames = open_frames(source, crop=crop, size=size, fps=PRESETS[preset].fps, landmarks=landmarks)
     if frames.fps is None:
         raise ValueError(f"fps must be given: {frames.source} has no times of its own")
     annotated = _annotated(truth, frames)
