@@ -358,7 +358,7 @@ def test_a_method_finds_planted_expressions(
     assert hits([one for one in found.intervals if one.type == "macro"], truth) >= least * len(truth)
     assert found.blinks == []
     assert set(found.signals) == {
-        "timestamp", "score", "motion", "head_x", "head_y", "head_turn", "head_growth", "strain"
+        "timestamp", "score", "motion", "head_x", "head_y", "head_turn", "head_growth", "strain", "valid", "blink"
     }  # fmt: skip
     assert all(len(signal) == len(frames) for signal in found.signals.values())
     assert found.meta["parameters"]["method"] == method
