@@ -38,6 +38,7 @@ struct Rows {
 struct TVL1 {
     double tau, lambda, theta, epsilon, scale_step;
     int scales, warps, inner_iterations, outer_iterations, median;
+    bool resumed = false; // the start is the flow of the pair before: every warp but the last is one iteration
 };
 
 struct Farneback {

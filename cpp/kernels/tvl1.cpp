@@ -612,9 +612,11 @@ void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL
     const float bound = static_cast<float>(p.lambda * p.theta);
     const double enough = static_cast<float>(p.epsilon * p.epsilon * (static_cast<double>(at.height) * at.width));
     for (int i = 0; i < p.warps; ++i) {
+        const bool brief = p.resumed && i + 1 < p.warps;
+        const int outer_iterations = brief ? 1 : p.outer_iterations, inner_iterations = brief ? 1 : p.inner_iterations;
         rows(at.height, [&](int begin, int end) { warp(s, prev, curr, bound, begin, end); });
         double change = FLT_MAX;
-        for (int outer = 0; change > enough && outer < p.outer_iterations; ++outer) {
+        for (int outer = 0; change > enough && outer < outer_iterations; ++outer) {
             if (p.median > 1) {
                 rows(at.height, [&](int begin, int end) {
                     for (int plane = 0; plane < flow_planes; ++plane)
@@ -622,7 +624,7 @@ void solve_level(State& s, const Prepared& prev, const Prepared& curr, const TVL
                 });
                 s.swap_flow();
             }
-            change = iterate(s, steps, enough, p.inner_iterations, rows);
+            change = iterate(s, steps, enough, inner_iterations, rows);
         }
     }
 }
@@ -788,13 +790,15 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
     }
 }
 
-// The flow of the pair before is right up to a fraction of a pixel, which the finest level alone resolves. Of noisy
-// films these settings give flow at least as near to the truth as a cold start (docs/performance.md).
+// The flow of the pair before is right up to a fraction of a pixel, which the finest level alone resolves. A first warp
+// of one iteration only lets the median smooth that flow before the warp that counts. Of noisy films these settings
+// give flow at least as near to the truth as a cold start (docs/performance.md).
 TVL1 tvl1_resumed(const TVL1& p) {
     TVL1 resumed = p;
     resumed.scales = 1;
     resumed.warps = p.warps < 2 ? p.warps : 2;
     resumed.epsilon = 0.5 * p.epsilon;
+    resumed.resumed = true;
     return resumed;
 }
 

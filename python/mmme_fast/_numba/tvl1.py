@@ -200,24 +200,25 @@ def _median(plane: Any, size: int, out: Any) -> None:
 @_jit
 def _solve_level(
     u: Any, grey: Any, packed: Any, tau: float, lambda_: float, theta: float, warps: int, enough: float,
-    inner_iterations: int, outer_iterations: int, median: int,
+    inner_iterations: int, outer_iterations: int, median: int, resumed: bool,
 ) -> None:  # fmt: skip
     _, height, width = u.shape
     data = np.empty((4, height, width), np.float32)
     p = np.zeros((4, height + 1, width + 1), np.float32)
     filtered = np.empty((height, width), np.float32)
     bound, step, taut = np.float32(lambda_ * theta), np.float32(theta), np.float32(tau / theta)
-    for _ in range(warps):
+    for warp in range(warps):
+        brief = resumed and warp + 1 < warps
         _warp(u, grey, packed, data)
         error = np.inf
-        for _ in range(outer_iterations):
+        for _ in range(1 if brief else outer_iterations):
             if error <= enough:
                 break
             if median > 1:
                 for k in range(2):
                     _median(u[k], median, filtered)
                     u[k] = filtered
-            for _ in range(inner_iterations):
+            for _ in range(1 if brief else inner_iterations):
                 if error <= enough:
                     break
                 error = _iterate(u, p, data, bound, step, taut)
@@ -277,7 +278,7 @@ def tvl1(
 
     def solve(
         first: list[Any], second: list[Any], out: NDArray[np.float32], start: bool, sizes: Any = sizes,
-        warps: int = warps, epsilon: float = epsilon,
+        warps: int = warps, epsilon: float = epsilon, resumed: bool = False,
     ) -> None:  # fmt: skip
         if start:  # beyond 65536 is outside every frame
             u = shrunk(np.ascontiguousarray(np.moveaxis(np.clip(out, -65536, 65536), 2, 0)), scale_step, sizes)[-1]
@@ -290,11 +291,11 @@ def tvl1(
                 u = resized(u, size, (height / size[0], width / size[1]), 1 / scale_step)
             enough = float(np.float32(epsilon * epsilon * (size[0] * size[1])))
             _solve_level(
-                u, grey, packed, tau, lambda_, theta, warps, enough, inner_iterations, outer_iterations, median
+                u, grey, packed, tau, lambda_, theta, warps, enough, inner_iterations, outer_iterations, median, resumed
             )
         out[...] = np.moveaxis(u, 0, 2)
 
-    resume = partial(solve, sizes=sizes[:1], warps=min(warps, 2), epsilon=0.5 * epsilon)
+    resume = partial(solve, sizes=sizes[:1], warps=min(warps, 2), epsilon=0.5 * epsilon, resumed=True)
 
     def misfit(first: list[Any], second: list[Any], out: NDArray[np.float32]) -> float:
         return float(_misfit(first[0][0], second[0][0], out))
