@@ -134,6 +134,23 @@ def test_overlapping_windows_keep_their_digits_beside_an_offset_and_after_an_art
     )
 
 
+@pytest.mark.parametrize("n", [100, 2000, 20_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_overlapping_windows_keep_their_digits_where_an_artefact_is_at_an_anchor_or_cut(
+    backend: str, n: int, dtype: type
+) -> None:
+    data = 10 * np.random.default_rng(0).standard_normal((8, 4 * n))
+    data[:4, [n, 2 * n]] += 2500
+    data[4:6, [n - 1, n + n // 10]] -= 2500
+    data = data.astype(dtype)
+    starts = np.array([n // 2, n - 1, n, n + 1, n + n // 10, 2 * n - 1, 2 * n, 2 * n + n // 5])
+    bins, weights = bands(n, 1, 47)
+    every = starts - starts % (n // 10)
+    for segment, at, cuts in ((1, starts, None), (1, starts, np.unique(starts % n)), (n // 10, every, None)):
+        got = overlapping(data, at, n, segment, bins, weights, cuts=cuts)
+        np.testing.assert_allclose(got, expected(data, at, n, bins, weights), rtol=RTOL)
+
+
 @pytest.mark.parametrize(("segment", "starts"), [(1, [90, 119, 120, 121, 180, 200]), (10, [90, 110, 120, 130, 180])])
 def test_a_window_knows_nothing_of_its_neighbours(backend: str, segment: int, starts: list[int]) -> None:
     n = 90

@@ -175,6 +175,7 @@ void fill_tables(const BandPower& job, const std::int32_t* bins, int n_bins, con
 constexpr int most = 256;                     // windows whose sums are in memory at a time where there are no cuts
 constexpr int wide = lanes == 16 ? 13 : 6;    // bins whose sums fit into registers
 constexpr int together = lanes == 16 ? 4 : 2; // classes of bins likewise
+constexpr int levels = 32;                    // references on one side of an anchor, at most
 
 // The bins whose DFT is needed: the bands' and both neighbours of each. One below 0 or above n / 2 is like any other.
 template <class Each> int neighbourhood(const OverlappingBandPower& job, const Each& each) {
@@ -201,6 +202,26 @@ template <int largest = wide, class With> void in_groups(int count, const With& 
     }
 }
 
+// The sums on one side of an anchor are of samples less a reference, that of the first segment. A segment that makes
+// them at least twice as long as what their reference is of moves it to all samples so far and its own.
+struct Moves {
+    int after[levels + 1] = {0, never}; // so many segments the i-th begins
+    static constexpr int never = 1 << 30;
+
+    // lengths(j): samples of the first j segments.
+    template <class Lengths> void fill(int segments, const Lengths& lengths) {
+        int count = 1;
+        for (int j = 1, of = lengths(1); j < segments; ++j)
+            if (lengths(j + 1) >= 2 * static_cast<std::int64_t>(of)) after[count++] = j, of = lengths(j + 1);
+        after[count] = never;
+    }
+    int of(int taken) const { // the reference of the sums of so many segments
+        int i = 0;
+        while (after[i + 1] < taken) ++i;
+        return i;
+    }
+};
+
 // What lies where in the table and in the scratch memory, in floats. A DFT is (bin, re and im, lane).
 //
 // The samples of a segment lie j * step + m from its centre, with |m| <= step / 2. Where there is more than one step to
@@ -212,9 +233,11 @@ struct OverlappingLayout {
     int segments, longest;                       // of a window; samples of the longest
     int step, steps, period;                     // samples of a step, steps of a segment and of a window
     int half[2] = {}, most_half, classes, parts; // of even and odd segments, or of a step; of bins; sums of each class
+    Moves back, on;                              // of the reference on both sides of an anchor
     int slots;                                   // DFTs in memory: of each segment, or of so many windows
-    std::ptrdiff_t ones, turns, waves[2], places, ends, circle, table_size;
-    std::ptrdiff_t dft, offsets, tile, pairs, folded, dfts, running, power, centres, ranges, size;
+    std::ptrdiff_t ones, rests, turns, waves[2], places, ends, circle, table_size;
+    std::ptrdiff_t dft, offsets, moves, closings, tile, pairs, folded, dfts, running, power, centres, ranges,
+        references, size;
 
     explicit OverlappingLayout(const OverlappingBandPower& job) {
         count = neighbourhood(job, [&](int place, int bin) {
@@ -247,10 +270,13 @@ struct OverlappingLayout {
         classes = steps > 1 ? period / 2 + 1 : 1;
         parts = steps > 1 ? 4 : 2;
         slots = shared ? segments : most;
+        back.fill(segments, [&](int j) { return job.window - edge(job, segments - j); });
+        on.fill(segments, [&](int j) { return edge(job, j); });
 
         const std::ptrdiff_t both = 2 * static_cast<std::ptrdiff_t>(count);
         ones = 0;
-        turns = ones + both * segments;
+        rests = ones + both * segments;
+        turns = rests + both * (segments + 1);
         waves[0] = turns + shared * 2 * both * segments;
         waves[1] = waves[0] + both * half[0];
         places = waves[1] + both * half[1];
@@ -260,7 +286,9 @@ struct OverlappingLayout {
 
         dft = both * lanes;
         offsets = 0;
-        tile = offsets + (2 * static_cast<std::ptrdiff_t>(segments) + lanes) * lanes;
+        moves = offsets + (2 * static_cast<std::ptrdiff_t>(segments) + lanes) * lanes;
+        closings = moves + levels * lanes;
+        tile = closings + slots * static_cast<std::ptrdiff_t>(lanes);
         pairs = tile + (static_cast<std::ptrdiff_t>(longest) + lanes) * lanes;
         folded = pairs + 4 * (steps / 2 + 1) * static_cast<std::ptrdiff_t>(lanes);
         dfts = folded + parts * classes * static_cast<std::ptrdiff_t>(most_half) * lanes;
@@ -268,11 +296,13 @@ struct OverlappingLayout {
         power = running + dft;
         centres = power + static_cast<std::ptrdiff_t>(job.n_bins) * lanes;
         ranges = centres + padded(job.n_bins);
-        size = ranges + padded(2 * static_cast<std::ptrdiff_t>(job.n_bands));
+        references = padded(ranges + 2 * static_cast<std::ptrdiff_t>(job.n_bands));
+        size = references + shared * 2 * static_cast<std::ptrdiff_t>(segments) * lanes;
     }
 
     // Where the j-th segment of n samples begins, and how many samples it has.
     static int cut(const OverlappingBandPower& job, int j) { return j < job.n_cuts ? job.cuts[j] : job.window; }
+    static int edge(const OverlappingBandPower& job, int j) { return job.n_cuts ? cut(job, j) : j; }
     static int length(const OverlappingBandPower& job, int j) { return cut(job, j + 1) - cut(job, j); }
 
     // The class of a bin, and what the bin is to have the class's phases and not their negatives.
@@ -344,15 +374,46 @@ template <class T> struct Group {
     }
 };
 
-// Samples begin..end, less those at `reference`, as (sample, lane); up to `lanes` samples more are written. Of what is
-// read all lies in low..high.
+// What each lane's samples are taken less of before they become floats, so that a large offset costs no digits. Any
+// value near them will do; one artefact must not draw it away. So it is the median of the means of a few samples each
+// at the beginning, in the middle and at the end of a stretch.
+template <class T> struct Reference {
+    T of[lanes];
+
+    void take(const Group<T>& group, std::ptrdiff_t begin, std::ptrdiff_t end) {
+        const std::ptrdiff_t length = end - begin, few = length < 1792 ? 1 + length / 256 : 8;
+        T first[lanes], middle[lanes], last[lanes];
+        for (int l = 0; l < lanes; ++l) {
+            const T* of_first = group.channels[l] + begin;
+            const T* of_middle = of_first + (length - few) / 2;
+            const T* of_last = of_first + (length - few);
+            first[l] = of_first[0], middle[l] = of_middle[0], last[l] = of_last[0];
+            for (std::ptrdiff_t i = 1; i < few; ++i)
+                first[l] += of_first[i], middle[l] += of_middle[i], last[l] += of_last[i];
+        }
+        const T share = T(1) / static_cast<T>(few);
+        for (int l = 0; l < lanes; ++l) {
+            const T low = first[l] < middle[l] ? first[l] : middle[l],
+                    high = first[l] < middle[l] ? middle[l] : first[l];
+            const T less = high < last[l] ? high : last[l];
+            of[l] = share * (low < less ? less : low);
+        }
+    }
+    Vec less(const Reference& other) const {
+        alignas(64) float difference[lanes];
+        for (int l = 0; l < lanes; ++l) difference[l] = static_cast<float>(of[l] - other.of[l]);
+        return load(difference);
+    }
+};
+
+// Samples begin..end, less their reference, as (sample, lane); up to `lanes` samples more are written. Of what is read
+// all lies in low..high.
 template <class T>
-void gather(const Group<T>& group, std::ptrdiff_t reference, std::ptrdiff_t begin, std::ptrdiff_t end,
+void gather(const Group<T>& group, const Reference<T>& reference, std::ptrdiff_t begin, std::ptrdiff_t end,
             std::ptrdiff_t low, std::ptrdiff_t high, float* to) {
     if (high - low < lanes) {
         for (std::ptrdiff_t t = begin; t < end; ++t, to += lanes)
-            for (int c = 0; c < lanes; ++c)
-                to[c] = static_cast<float>(group.channels[c][t] - group.channels[c][reference]);
+            for (int c = 0; c < lanes; ++c) to[c] = static_cast<float>(group.channels[c][t] - reference.of[c]);
         return;
     }
     for (std::ptrdiff_t t = begin; t < end; t += lanes, to += lanes * lanes) {
@@ -360,7 +421,7 @@ void gather(const Group<T>& group, std::ptrdiff_t reference, std::ptrdiff_t begi
         alignas(64) float block[lanes][lanes];
         for (int c = 0; c < lanes; ++c) {
             const T* MMME_RESTRICT from = group.channels[c] + at;
-            const T less = group.channels[c][reference];
+            const T less = reference.of[c];
             MMME_LANES
             for (int l = 0; l < lanes; ++l) block[c][l] = static_cast<float>(from[l] - less);
         }
@@ -479,16 +540,16 @@ void fold_segment(const OverlappingLayout& at, const float* table, const float* 
     }
 }
 
-// DFT of the segment that begins at sample `begin` and is the j-th of its n samples, less its first sample, so that a
-// large offset costs no digits. Less that at the anchor it is added to the running sums.
+// DFT of the segment that begins at sample `begin` and is the j-th of its n samples, less a reference of its own.
+// With `offset`, which is that less the running sums' reference, it is added to them.
 template <class T>
 void share(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T>& group,
-           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, const float* offset, float* scratch,
-           float* dft) {
+           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, const Reference<T>& reference,
+           Vec offset, float* scratch, float* dft) {
     float* folded = scratch + at.folded;
     const int length = at.length(job, j), odd = (at.steps > 1 ? at.step : length) % 2, half = at.half[odd];
     const int rows_of = at.steps > 1 ? half : (length + 1) / 2;
-    gather(group, begin, begin, begin + length, low, high, scratch + at.tile);
+    gather(group, reference, begin, begin + length, low, high, scratch + at.tile);
     fold_segment(at, table, scratch + at.tile, length, scratch + at.pairs, folded);
     const std::int32_t* places = reinterpret_cast<const std::int32_t*>(table + at.places);
     const std::int32_t* ends = reinterpret_cast<const std::int32_t*>(table + at.ends);
@@ -498,33 +559,48 @@ void share(const OverlappingBandPower& job, const OverlappingLayout& at, const f
             const auto run = at.steps > 1 ? segment_dft<W, true> : segment_dft<W, false>;
             run(folded + static_cast<std::ptrdiff_t>(which) * half * at.parts * lanes, rows_of,
                 table + at.waves[odd] + 2 * own * half, table + at.turns + 4 * (own * at.segments + W * j),
-                places + own, load(offset), dft, scratch + at.running);
+                places + own, offset, dft, scratch + at.running);
         });
     }
 }
 
-// Sums back from the anchor of the samples, less that at the anchor, times the DFT of ones. At every stop those so far
+// Sums back from the anchor of the samples, less their reference, times the DFT of ones. At every stop those so far
 // become its DFT. Where there are segments (shared) each is a stop and has a DFT of its own, whose place the sums take.
-// They are added up segment by segment, so that no stop matters to the others.
+// They are added up segment by segment, so that no stop matters to the others. Where the reference moves, and with the
+// closing at a stop, the sums are those of samples less another one.
 template <int W, bool shared>
-void sweep_back(const float* offsets, const float* ones, int from, const int* stops, int first, int end,
-                std::ptrdiff_t stride, float* dfts) {
+void sweep_back(const float* offsets, const float* ones, const float* rests, const Moves& back, const float* moves,
+                const float* closings, int from, const int* stops, int first, int end, std::ptrdiff_t stride,
+                float* dfts) {
     Vec sums[2 * W] = {};
-    int t = from;
+    const int* after = back.after + 1;
+    int t = from, move = from - *after;
+    const auto rest = [&](int of) { return rests + static_cast<std::ptrdiff_t>(of) * 2 * W; };
     for (int i = end; i-- > first;) {
         float* dft = dfts + i * stride;
-        for (const int stop = shared ? i : stops[i]; t > stop;) {
-            --t;
-            const Vec offset = load(offsets + static_cast<std::ptrdiff_t>(t) * lanes);
-            const float* row = ones + static_cast<std::ptrdiff_t>(t) * 2 * W;
-            MMME_UNROLL
-            for (int w = 0; w < 2 * W; ++w) {
-                if constexpr (shared) sums[w] += load(dft + w * lanes);
-                sums[w] += row[w] * offset;
+        const int stop = shared ? i : stops[i];
+        while (t > stop) {
+            if (t == move) {
+                const Vec by = load(moves);
+                MMME_UNROLL
+                for (int w = 0; w < 2 * W; ++w) sums[w] += rest(t)[w] * by;
+                moves += lanes;
+                move = from - *++after;
+            }
+            for (const int to = stop > move ? stop : move; t > to;) {
+                --t;
+                const Vec offset = load(offsets + static_cast<std::ptrdiff_t>(t) * lanes);
+                const float* row = ones + static_cast<std::ptrdiff_t>(t) * 2 * W;
+                MMME_UNROLL
+                for (int w = 0; w < 2 * W; ++w) {
+                    if constexpr (shared) sums[w] += load(dft + w * lanes);
+                    sums[w] += row[w] * offset;
+                }
             }
         }
+        const Vec closing = load(closings + static_cast<std::ptrdiff_t>(i) * lanes);
         MMME_UNROLL
-        for (int w = 0; w < 2 * W; ++w) store(dft + w * lanes, sums[w]);
+        for (int w = 0; w < 2 * W; ++w) store(dft + w * lanes, sums[w] + rest(t)[w] * closing);
     }
 }
 
@@ -541,6 +617,12 @@ template <int W> void sweep_on(const float* offsets, const float* ones, int begi
     }
     MMME_UNROLL
     for (int w = 0; w < 2 * W; ++w) store(running + w * lanes, sums[w]);
+}
+
+// Their reference moves.
+template <int W> void move_on(Vec by, const float* rest, float* running) {
+    MMME_UNROLL
+    for (int w = 0; w < 2 * W; ++w) store(running + w * lanes, load(running + w * lanes) + rest[w] * by);
 }
 
 // |DFT of the tapered window|^2 of the bands' bins, from the sums on both sides of the anchor; phase: (cos, -sin) of
@@ -582,30 +664,77 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     const std::int32_t* centres = reinterpret_cast<const std::int32_t*>(scratch + at.centres);
     const std::int32_t* ranges = reinterpret_cast<const std::int32_t*>(scratch + at.ranges);
 
-    // A constant changes no bin but 0. Less the sample at the anchor, which every window holds, a large offset costs no
-    // digits.
-    const auto offset_of = [&](std::ptrdiff_t t, float* to) {
-        for (int l = 0; l < lanes; ++l) to[l] = static_cast<float>(own.channels[l][t] - own.channels[l][anchor]);
-    };
+    // A constant changes no bin but 0, so that samples may be taken less a reference. It must be one of the window's
+    // own samples, or of some of them, and the only one that all these windows hold is that at the anchor, which may be
+    // an artefact. So both sides' references move on the way, and to make the two of a window one, its sums before the
+    // anchor move by their difference.
+    Reference<T> before_refs[levels], after_refs[levels];
+    Reference<T>* references = reinterpret_cast<Reference<T>*>(scratch + at.references); // of segments with a DFT
     int stops[most], first = 0, windows = static_cast<int>(end - begin);
-    if constexpr (shared) {
+    const int last_place = static_cast<int>(start(end - 1) - block);
+    if constexpr (shared)
         while (block + at.cut(job, first) < low) ++first;
+    else
+        first = static_cast<int>(low - block);
+    const auto after_of = [&](int place) { // segments
+        if constexpr (!shared) return place;
+        int j = 0;
+        while (at.cut(job, j) < place) ++j;
+        return j;
+    };
+    const int before_last = at.back.of(at.segments - first), after_last = at.on.of(after_of(last_place));
+    for (int i = 0; i <= before_last && first < at.segments; ++i)
+        before_refs[i].take(own, block + at.edge(job, at.segments - 1 - at.back.after[i]), anchor);
+    for (int i = 0; i <= after_last; ++i) after_refs[i].take(own, anchor, anchor + at.edge(job, at.on.after[i] + 1));
+    for (int i = 0; i < before_last; ++i)
+        store(scratch + at.moves + i * lanes, before_refs[i].less(before_refs[i + 1]));
+
+    float* closings = scratch + at.closings;
+    const int slots = shared ? at.segments : windows;
+    for (std::ptrdiff_t i = 0; i < slots * static_cast<std::ptrdiff_t>(lanes); ++i) closings[i] = 0;
+    for (int i = 0, j = 0, to = 0, from = before_last; i < windows; ++i) {
+        const int place = static_cast<int>(start(begin + i) - block);
+        if constexpr (shared)
+            while (at.cut(job, j) < place) ++j;
+        else
+            j = stops[i] = place;
+        while (at.on.after[to + 1] < j) ++to;
+        while (from > 0 && at.back.after[from] >= at.segments - j) --from;
+        if (j < at.segments)
+            store(closings + (shared ? j : i) * static_cast<std::ptrdiff_t>(lanes),
+                  before_refs[from].less(after_refs[to]));
+    }
+
+    if constexpr (shared) {
         windows = at.segments;
-        for (int j = first; j < at.segments; ++j) {
+        for (int j = first, from = before_last; j < at.segments; ++j) {
             const std::ptrdiff_t t = block + job.cuts[j];
-            float* offset = offsets + static_cast<std::ptrdiff_t>(j) * lanes;
-            offset_of(t, offset);
-            if (t >= known) share(job, at, table, own, t, j, low, high, offset, scratch, dfts + j * at.dft);
+            if (t >= known) references[j].take(own, t, t + at.length(job, j));
+            while (from > 0 && at.back.after[from] >= at.segments - j) --from;
+            const Vec offset = references[j].less(before_refs[from]);
+            store(offsets + static_cast<std::ptrdiff_t>(j) * lanes, offset);
+            if (t >= known)
+                share(job, at, table, own, t, j, low, high, references[j], offset, scratch, dfts + j * at.dft);
         }
         for (std::ptrdiff_t i = 0; i < at.dft; ++i) dfts[at.segments * at.dft + i] = 0; // of the window at the anchor
     } else {
-        for (int i = 0; i < windows; ++i) stops[i] = static_cast<int>(start(begin + i) - block);
-        gather(own, anchor, low, high, low, high, offsets + (low - block) * lanes);
+        // Each gather() may write past its end what the next one writes anew.
+        for (int i = before_last; i >= 0; --i) {
+            const std::ptrdiff_t from = anchor - at.back.after[i + 1], begins = from < low ? low : from;
+            if (first < at.segments)
+                gather(own, before_refs[i], begins, anchor - at.back.after[i], low, high,
+                       offsets + (begins - block) * lanes);
+        }
+        for (int i = 0; i <= after_last; ++i) {
+            const std::ptrdiff_t from = anchor + at.on.after[i], ends = anchor + at.on.after[i + 1];
+            gather(own, after_refs[i], from, ends < high ? ends : high, low, high, offsets + (from - block) * lanes);
+        }
     }
     in_groups(at.count, [&]<int W>(int bin) {
         const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
-        sweep_back<W, shared>(offsets, table + at.ones + from * at.segments, at.segments, stops, first, windows, at.dft,
-                              dfts + from * lanes);
+        sweep_back<W, shared>(offsets, table + at.ones + from * at.segments,
+                              table + at.rests + from * (at.segments + 1), at.back, scratch + at.moves, closings,
+                              at.segments, stops, shared ? first : 0, windows, at.dft, dfts + from * lanes);
     });
 
     for (std::ptrdiff_t i = 0; i < at.dft; ++i) running[i] = 0;
@@ -613,22 +742,38 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         for (int c = 0; c < at.n_constants; ++c)
             for (int l = 0; l < lanes; ++l)
                 running[at.constants[c] * 2 * lanes + l] =
-                    static_cast<float>(static_cast<double>(own.channels[l][anchor]) * n);
-    int j = 0;
+                    static_cast<float>(static_cast<double>(after_refs[0].of[l]) * n);
+    int j = 0, moved = 0;
+    const auto move = [&] { // where it is time
+        if (j != at.on.after[moved + 1]) return;
+        const Vec by = after_refs[moved + 1].less(after_refs[moved]);
+        ++moved;
+        in_groups(at.count, [&]<int W>(int bin) {
+            const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
+            move_on<W>(by, table + at.rests + from * (at.segments + 1) + static_cast<std::ptrdiff_t>(j) * 2 * W,
+                       running + from * lanes);
+        });
+    };
     for (std::ptrdiff_t i = begin; i < end; ++i) {
         const int place = static_cast<int>(start(i) - block);
         if constexpr (shared) {
             for (; at.cut(job, j) < place; ++j) {
+                move();
                 const std::ptrdiff_t t = anchor + job.cuts[j];
-                offset_of(t, offsets_after);
-                share(job, at, table, own, t, j, low, high, offsets_after, scratch, dfts + j * at.dft);
+                references[j].take(own, t, t + at.length(job, j));
+                share(job, at, table, own, t, j, low, high, references[j], references[j].less(after_refs[moved]),
+                      scratch, dfts + j * at.dft);
             }
         } else {
-            in_groups(at.count, [&]<int W>(int bin) {
-                const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
-                sweep_on<W>(offsets_after, table + at.ones + from * at.segments, j, place, running + from * lanes);
-            });
-            j = place;
+            while (j < place) {
+                move();
+                const int to = place < at.on.after[moved + 1] ? place : at.on.after[moved + 1];
+                in_groups(at.count, [&]<int W>(int bin) {
+                    const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
+                    sweep_on<W>(offsets_after, table + at.ones + from * at.segments, j, to, running + from * lanes);
+                });
+                j = to;
+            }
         }
         const float* before = dfts + (shared ? j : i - begin) * at.dft;
         powers(job, table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n), before, running, centres, power);
@@ -723,9 +868,9 @@ std::size_t overlapping_table(const OverlappingBandPower& job) {
     return static_cast<std::size_t>(OverlappingLayout(job).table_size);
 }
 
-// The DFT of ones over every segment of a window, for each group of bins and of each of its bins; where segments have a
-// DFT of their own, the turns and waves that segment_dft() takes, for the bins by their classes; and (cos, -sin) of
-// pi i / n, for i < 2 n.
+// The DFT of ones over every segment of a window and from every one on to its end, for each group of bins and of each
+// of its bins; where segments have a DFT of their own, the turns and waves that segment_dft() takes, for the bins by
+// their classes; and (cos, -sin) of pi i / n, for i < 2 n.
 void overlapping_fill(const OverlappingBandPower& job, float* table) {
     const OverlappingLayout at(job);
     const int n = job.window;
@@ -758,6 +903,14 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
         in_groups(at.count, [&]<int W>(int first) {
             if (place < first || place >= first + W) return;
             const int bin = (signed_bin + n) % n;
+            float* rest = table + at.rests + 2 * (first * (at.segments + std::ptrdiff_t{1}) + place - first);
+            const double turn = pi * bin / n, scale = bin ? -live(bin) / std::sin(turn) : 0.0;
+            for (int j = 0; j <= at.segments; ++j, rest += 2 * W) {
+                const int begin = job.n_cuts ? at.cut(job, j) : j, length = n - begin;
+                const std::int64_t half = static_cast<std::int64_t>(bin) * length % (2 * n);
+                const double all = bin ? scale * static_cast<double>(circle[2 * half + 1]) : live(bin) * length;
+                fill(rest, 1, W, bin, begin + n - 1, 0, static_cast<float>(all), static_cast<float>(all));
+            }
             float* to = table + at.ones + 2 * (static_cast<std::ptrdiff_t>(first) * at.segments + place - first);
             if (!job.n_cuts) return fill(to, n, W, bin, 0, 2, live(bin), live(bin));
             for (int j = 0; j < at.segments; ++j, to += 2 * W) {

@@ -131,6 +131,48 @@ def band_power(
 
 
 BATCH = 64  # overlapping windows whose DFTs exist at a time
+NEVER = 1 << 30
+
+
+def _moves(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return after how many segments, the nearest to the anchor first, the sums take each of their references.
+
+    The first is that of the first segment. A segment that makes the sums at least twice as long as what their reference
+    is of moves it to all samples so far and its own.
+    """
+    samples = np.cumsum(lengths)
+    moves, of = [0], samples[0]
+    for j in range(1, len(samples)):
+        if samples[j] >= 2 * of:
+            moves.append(j)
+            of = samples[j]
+    return np.array([*moves, NEVER])
+
+
+@njit(cache=True, nogil=True)
+def _reference(samples: Any) -> Any:
+    """What samples are taken less of before they become floats, so that a large offset costs no digits.
+
+    The median of the means of a few each at the beginning, in the middle and at the end: one artefact must not draw it
+    away.
+    """
+    few = min(1 + len(samples) // 256, 8)
+    middle, last = (len(samples) - few) // 2, len(samples) - few
+    a, b, c = np.float64(samples[0]), np.float64(samples[middle]), np.float64(samples[last])
+    for i in range(1, few):
+        a += samples[i]
+        b += samples[middle + i]
+        c += samples[last + i]
+    return max(min(a, b), min(max(a, b), c)) / few
+
+
+@njit(cache=True, nogil=True)
+def _which(moves: Any, taken: int) -> int:
+    """The reference of the sums of so many segments."""
+    i = 0
+    while moves[i + 1] < taken:
+        i += 1
+    return i
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -160,30 +202,55 @@ def _add_rows(sums: Any, x: Any, begin: int, end: int, table: Any, run: int, to:
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _anchored(x: Any, n: int, stops: Any, table: Any, dfts: Any) -> None:
-    """DFTs of windows around one anchor; x: the n samples before it and the n after it, each padded to whole runs."""
+def _add(to: Any, row: Any, x: Any) -> None:
+    for b in range(2 * PANEL):
+        to[b] += row[b] * x
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _anchored(
+    x: Any, n: int, stops: Any, table: Any, rests: Any, back: Any, on: Any, moves: Any, closings: Any, dfts: Any
+) -> None:
+    """DFTs of windows around one anchor.
+
+    x: the n samples before it and the n after it, each padded to whole runs; moves: of the reference before and after
+    it; closings: what makes the two of a window one.
+    """
     padded = len(x) // 2
     before, after = x[:padded], x[padded:]
     # Runs lie where the rows say, not where a window ends, so that windows do not matter to each other.
     sums = np.zeros(2 * PANEL, np.float32)
-    run = padded
+    t, moved = n, 0
     for i in range(len(stops) - 1, -1, -1):
-        while run - UNROLL >= stops[i]:
-            run -= UNROLL
-            _add_rows(sums, before, run, n, table, run, sums)
-        if run > stops[i]:
-            _add_rows(sums, before, stops[i], n, table, run - UNROLL, dfts[i])
+        while t > stops[i]:
+            if t == n - back[moved + 1]:
+                _add(sums, rests[t], moves[0, moved])
+                moved += 1
+            to = max((t - 1) // UNROLL * UNROLL, n - back[moved + 1])
+            if to < stops[i]:
+                break
+            _add_rows(sums, before, to, t, table, to // UNROLL * UNROLL, sums)
+            t = to
+        if t > stops[i]:
+            _add_rows(sums, before, stops[i], t, table, (t - 1) // UNROLL * UNROLL, dfts[i])
         else:
             dfts[i] = sums
+        _add(dfts[i], rests[stops[i]], closings[i])
     sums[:] = 0
     part = np.empty(2 * PANEL, np.float32)
-    run = 0
+    t, moved = 0, 0
     for i in range(len(stops)):
-        while run + UNROLL <= stops[i]:
-            _add_rows(sums, after, run, stops[i], table, run, sums)
-            run += UNROLL
-        if run < stops[i]:
-            _add_rows(sums, after, run, stops[i], table, run, part)
+        while t < stops[i]:
+            if t == on[moved + 1]:
+                _add(sums, rests[t], moves[1, moved])
+                moved += 1
+            to = min(t // UNROLL * UNROLL + UNROLL, on[moved + 1])
+            if to > stops[i]:
+                break
+            _add_rows(sums, after, t, to, table, t // UNROLL * UNROLL, sums)
+            t = to
+        if t < stops[i]:
+            _add_rows(sums, after, t, stops[i], table, t // UNROLL * UNROLL, part)
         else:
             part[:] = sums
         dft = dfts[i]
@@ -192,10 +259,10 @@ def _anchored(x: Any, n: int, stops: Any, table: Any, dfts: Any) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _share(samples: Any, flat: Any, waves: Any, turn: Any, even: Any, odd: Any, to: Any) -> None:
-    """DFT of a segment less its first sample, with phases that count from the anchor."""
+def _share(samples: Any, reference: Any, flat: Any, waves: Any, turn: Any, even: Any, odd: Any, to: Any) -> None:
+    """DFT of a segment less its reference, with phases that count from the anchor."""
     re, im = np.empty(PANEL, np.float32), np.empty(PANEL, np.float32)
-    _fold(samples, samples[0], flat[: len(samples)], even, odd)
+    _fold(samples, reference, flat[: len(samples)], even, odd)
     half = (len(samples) + 1) // 2
     rows = -(-half // UNROLL) * UNROLL
     even[half:rows] = 0  # of a longer one before it
@@ -209,22 +276,32 @@ def _share(samples: Any, flat: Any, waves: Any, turn: Any, even: Any, odd: Any, 
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _joined(x: Any, before: Any, after: Any, stops: Any, ones: Any, dfts: Any) -> None:
+def _joined(
+    x: Any, before: Any, after: Any, stops: Any, ones: Any, rests: Any, back: Any, on: Any, moves: Any, closings: Any,
+    dfts: Any,
+) -> None:  # fmt: skip
     """The same as _anchored() from the DFTs of the segments before and after the anchor; x: what each is less."""
     segments = len(before)
     sums = np.zeros(2 * PANEL, np.float32)
-    j = segments
+    j, moved = segments, 0
     for i in range(len(stops) - 1, -1, -1):
         while j > stops[i]:
+            if j == segments - back[moved + 1]:
+                _add(sums, rests[j], moves[0, moved])
+                moved += 1
             j -= 1
             own, one, offset = before[j], ones[j], x[j]
             for b in range(2 * PANEL):
                 sums[b] += own[b] + one[b] * offset
         dfts[i] = sums
+        _add(dfts[i], rests[j], closings[i])
     sums[:] = 0
-    j = 0
+    j, moved = 0, 0
     for i in range(len(stops)):
         while j < stops[i]:
+            if j == on[moved + 1]:
+                _add(sums, rests[j], moves[1, moved])
+                moved += 1
             own, one, offset = after[j], ones[j], x[segments + j]
             for b in range(2 * PANEL):
                 sums[b] += own[b] + one[b] * offset
@@ -237,7 +314,8 @@ def _joined(x: Any, before: Any, after: Any, stops: Any, ones: Any, dfts: Any) -
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _overlapping(
     data: Any, out: Any, starts: Any, order: Any, first: int, n: int, cuts: Any, shared: bool, a: float, b: float,
-    detrend: bool, constants: Any, centres: Any, ones: Any, turns: Any, waves: Any, weights: Any, add: bool
+    detrend: bool, back: Any, on: Any, constants: Any, centres: Any, ones: Any, rests: Any, turns: Any, waves: Any,
+    weights: Any, add: bool
 ) -> None:  # fmt: skip
     segments = len(cuts) - 1  # cuts: where segments begin, and n
     padded = -(-segments // UNROLL) * UNROLL
@@ -249,6 +327,10 @@ def _overlapping(
     shares = np.empty((2, segments if shared else 0, 2 * PANEL), np.float32)
     even, odd = np.zeros(waves.shape[2] - 1, np.float32), np.zeros(waves.shape[2] - 1, np.float32)
     flat = np.ones(2 * len(even), np.float32)
+    before_refs, after_refs = np.empty(len(back), data.dtype), np.empty(len(on), data.dtype)
+    refs = np.empty(2 * segments, data.dtype)  # of each segment
+    moves = np.empty((2, max(len(back), len(on))), np.float32)
+    closings = np.empty(BATCH, np.float32)
     for channel in range(len(data)):
         samples = data[channel]
         known = 0  # segments up to here have their DFT
@@ -260,30 +342,53 @@ def _overlapping(
             while count < BATCH and begin + count < len(order) and starts[order[begin + count]] <= anchor:
                 stops[count] = np.searchsorted(cuts, starts[order[begin + count]] - anchor + n)
                 count += 1
-            # A constant changes no bin but 0. Less the sample at the anchor, which every window holds, a large offset
-            # costs no digits.
-            reference = samples[anchor]
+            # A constant changes no bin but 0, so that samples may be taken less a reference. It must be one of the
+            # window's own samples, or of some of them, and the only one that all these windows hold is that at the
+            # anchor, which may be an artefact. So both sides' references move on the way, and to make the two of a
+            # window one, its sums before the anchor move by their difference.
             begins, ends = stops[0], stops[count - 1]
-            for t in range(begins, segments):
-                x[t] = np.float32(samples[anchor - n + cuts[t]] - reference)
+            if begins < segments:
+                for i in range(_which(back, segments - begins) + 1):
+                    before_refs[i] = _reference(samples[anchor - n + cuts[segments - 1 - back[i]] : anchor])
+                    if i > 0:
+                        moves[0, i - 1] = before_refs[i - 1] - before_refs[i]
+            for i in range(_which(on, ends) + 1):
+                after_refs[i] = _reference(samples[anchor : anchor + cuts[on[i] + 1]])
+                if i > 0:
+                    moves[1, i - 1] = after_refs[i] - after_refs[i - 1]
+            for i in range(count):
+                closings[i] = 0
+                if stops[i] < segments:
+                    closings[i] = before_refs[_which(back, segments - stops[i])] - after_refs[_which(on, stops[i])]
             after = segments if shared else padded
-            for t in range(ends):
-                x[after + t] = np.float32(samples[anchor + cuts[t]] - reference)
+            for side in range(2):
+                which = 0
+                for j in range(segments - begins if side == 0 else ends):
+                    if j == (back if side == 0 else on)[which + 1]:
+                        which += 1
+                    t = segments - 1 - j if side == 0 else j
+                    start = anchor + cuts[t] - (n if side == 0 else 0)
+                    own_ref = samples[start]
+                    if shared:
+                        refs[side * segments + t] = _reference(samples[start : start + cuts[t + 1] - cuts[t]])
+                        own_ref = refs[side * segments + t]
+                    x[side * after + t] = own_ref - (before_refs if side == 0 else after_refs)[which]
             if not shared:
-                _anchored(x, n, stops[:count], ones.reshape(-1), dfts)
+                _anchored(x, n, stops[:count], ones.reshape(-1), rests, back, on, moves, closings, dfts)
             else:
                 for t in range(begins, segments + ends):
                     block, j = (number, t) if t < segments else (number + 1, t - segments)
                     start = anchor + (block - number - 1) * n + cuts[j]
                     if start >= known:
                         own = samples[start : start + cuts[j + 1] - cuts[j]]
-                        _share(own, flat, waves, turns[j], even, odd, shares[block % 2, j])
+                        _share(own, refs[t], flat, waves, turns[j], even, odd, shares[block % 2, j])
                 known = anchor + cuts[ends]
-                _joined(x, shares[number % 2], shares[(number + 1) % 2], stops[:count], ones, dfts)
+                before, other = shares[number % 2], shares[(number + 1) % 2]
+                _joined(x, before, other, stops[:count], ones, rests, back, on, moves, closings, dfts)
             for i in range(count):
                 dft = dfts[i]
                 for place in constants:
-                    dft[place] = np.float32(0) if detrend else dft[place] + np.float32(np.float64(reference) * n)
+                    dft[place] = np.float32(0) if detrend else dft[place] + np.float32(np.float64(after_refs[0]) * n)
                     if detrend:
                         dft[PANEL + place] = np.float32(0)
                 phase = 2 * np.pi * cuts[stops[i]] / n  # of the taper, which starts with the window
@@ -338,6 +443,7 @@ def overlapping_band_power(
     tasks = min(len(starts), threads)
     edges = np.append(cuts, window).astype(np.int64) if len(cuts) else np.arange(window + 1)
     lengths = np.diff(edges)
+    back, on = _moves(lengths[::-1]), _moves(lengths)
     segments, half = len(lengths), (int(lengths.max()) + 1) // 2
     for panel, places in _panels(bins):
         frequency = np.pi / window * places
@@ -351,13 +457,21 @@ def overlapping_band_power(
         turns[:, 0, : len(places)], turns[:, 1, : len(places)] = np.cos(angle), -np.sin(angle)
         ones = np.zeros((-(-segments // UNROLL) * UNROLL, 2, PANEL), np.float32)
         ones[:segments, 0, : len(places)], ones[:segments, 1, : len(places)] = one * np.cos(angle), -one * np.sin(angle)
+        rest = (window - edges)[:, None]  # of ones from every segment on to the window's end
+        with np.errstate(invalid="ignore"):
+            ahead = np.where(
+                places % window, np.sin(rest * places % (2 * window) * (np.pi / window)) / np.sin(frequency), rest
+            )
+        angle = (window + edges - 1)[:, None] * places % (2 * window) * (np.pi / window)
+        rests = np.zeros((segments + 1, 2 * PANEL), np.float32)
+        rests[:, : len(places)], rests[:, PANEL : PANEL + len(places)] = ahead * np.cos(angle), -ahead * np.sin(angle)
         waves = np.zeros((2, 2, -(-half // UNROLL) * UNROLL + 1, PANEL), np.float32)  # and no constant to add
         for odd in (0, 1):
             inside = (2 * np.arange(half)[:, None] + (odd == 0)) * frequency
             waves[odd, 0, :half, : len(places)], waves[odd, 1, :half, : len(places)] = np.cos(inside), np.sin(inside)
         constants = np.flatnonzero(places % window == 0)
         centres = np.searchsorted(places, bins[panel])
-        tables = ones.reshape(len(ones), -1), turns.reshape(segments, -1), waves
+        tables = ones.reshape(len(ones), -1), rests, turns.reshape(segments, -1), waves
         weight = np.ascontiguousarray(weights[:, panel])
 
         def body(
@@ -366,8 +480,8 @@ def overlapping_band_power(
         ) -> None:  # fmt: skip
             own = order[len(order) * task // tasks : len(order) * (task + 1) // tasks]
             _overlapping(
-                data, out, starts, own, first, window, edges, len(cuts) > 0, a, b, detrend, constants, centres, *tables,
-                weight, add,
+                data, out, starts, own, first, window, edges, len(cuts) > 0, a, b, detrend, back, on, constants,
+                centres, *tables, weight, add,
             )  # fmt: skip
 
         parallel_for(tasks, threads, body)
