@@ -450,7 +450,7 @@ def test_the_fft_takes_over_where_it_costs_less_with_the_same_power(monkeypatch:
     assert plan.route(1000 * np.arange(4), 3).way == "fft"
     assert plan.route(10 * np.arange(300), 16).way == "overlapping"
     assert eeg._Plan.of(1000.0, eeg._chosen(None)).route(1000 * np.arange(4), 3).way == "direct"
-    options: dict[str, Any] = {"bands": [(1, 47), (30, 500)], "window": 0.5}
+    options: dict[str, Any] = {"bands": [(1, 47), (30, 500)]}
     by_fft = eeg.band_power(data, 1000, **options)
     for threads in (1, 3):
         assert np.array_equal(eeg.band_power(data, 1000, threads=threads, **options), by_fft)
