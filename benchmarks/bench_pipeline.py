@@ -62,7 +62,7 @@ def stock_means(values: Any, rows: int, columns: int, *, threads: int | None = N
     return np.stack([cv2.resize(one, (columns, rows), interpolation=cv2.INTER_AREA) for one in values])
 
 
-def stock_motion(flow: Any, *, model: str = "similarity", weights: Any, points: Any) -> Any:
+def stock_motion(flow: Any, *, model: str = "similarity", weights: Any, points: Any, threads: int | None = None) -> Any:
     """Iteratively reweighted least squares, frame by frame."""
     x, y = (points.reshape(-1, 2) / 128).T
     one, zero = np.ones_like(x), np.zeros_like(x)

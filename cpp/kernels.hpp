@@ -75,6 +75,8 @@ struct Strain {
     bool components; // (exx, eyy, exy) instead of the magnitude
 };
 
+enum class Motion : int { translation, similarity, affine };
+
 enum class Statistic : int { mean, sum, max, min, range, threshold };
 
 struct BandPower {
@@ -152,7 +154,9 @@ struct Kernels {
     void (*strain)(const float* flow, float* out, int height, int width, const Strain&);
     // values (height, width, channels) -> (rows, columns, channels): means of the cells of a lattice whose lines lie at
     // y = height * i / rows, rounded down.
-    void (*block_means)(const float* values, float* out, int height, int width, int channels, int rows, int columns);
+    std::size_t (*block_means_scratch)(int width, int channels);
+    void (*block_means)(const float* values, float* out, int height, int width, int channels, int rows, int columns,
+                        float* scratch);
     // frame (height, width) -> (rows, columns, 59): shares of the uniform local binary patterns in each cell of a
     // lattice over the pixels that lie at least 3 from the border.
     std::size_t (*lbp_scratch)(int width, int columns);
@@ -167,6 +171,11 @@ struct Kernels {
                  float* scratch);
     // out[y, x] = frame at (m0 x + m1 y + m2, m3 x + m4 y + m5), by cubic convolution, the border repeated outside.
     void (*warp)(const float* frame, float* out, int height, int width, const double* matrix);
+    // flow (n, 2) at points (2, n), x and then y -> out (2, 3): the map from (x, y, 1) to flow that most of the field
+    // follows, by `rounds` least squares fits, each weighted with trust (n) and the residuals of the one before.
+    std::size_t (*motion_scratch)(std::ptrdiff_t points);
+    void (*fit_motion)(const float* flow, const double* points, const double* trust, double* out, std::ptrdiff_t n,
+                       Motion model, int rounds, float* scratch);
     // values (samples, lanes) -> (samples - window + 1, lanes), for lanes begin..end only. p: mean + p (max - mean).
     std::size_t (*sliding_scratch)(std::ptrdiff_t window, std::ptrdiff_t lanes, Statistic);
     void (*sliding)(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, std::ptrdiff_t begin,

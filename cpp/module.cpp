@@ -117,7 +117,8 @@ void block_means(const Floats& values, Floats out, int threads) {
     float* to = out.mutable_data();
     py::gil_scoped_release unlocked;
     parallel_for(frames, threads, [&](std::ptrdiff_t i, int) {
-        active().block_means(from + i * field, to + i * lattice, height, width, channels, rows, columns);
+        const Scratch memory = scratch(active().block_means_scratch(width, channels));
+        active().block_means(from + i * field, to + i * lattice, height, width, channels, rows, columns, memory.get());
     });
 }
 
@@ -195,6 +196,26 @@ void warp(const Floats& frames, Floats out, const py::array_t<double, py::array:
     py::gil_scoped_release unlocked;
     parallel_for(count, threads, [&](std::ptrdiff_t i, int) {
         active().warp(from + i * field, to + i * field, height, width, matrix + 6 * i);
+    });
+}
+
+void fit_motion(const Floats& flow, Doubles out, const Doubles& points, const Doubles& trust, const std::string& model,
+                int rounds, int threads) {
+    const auto which = named<Motion>(
+        model, {{"translation", Motion::translation}, {"similarity", Motion::similarity}, {"affine", Motion::affine}});
+    require(flow.ndim() == 3 && flow.shape(2) == 2 && points.ndim() == 2 && points.shape(0) == 2 && trust.ndim() == 1 &&
+                points.shape(1) == flow.shape(1) && trust.shape(0) == flow.shape(1),
+            "flow must be (frame, point, 2), points (2, point), trust (point)");
+    require(out.ndim() == 3 && out.shape(0) == flow.shape(0) && out.shape(1) == 2 && out.shape(2) == 3,
+            "out must be (frame, 2, 3)");
+    const std::ptrdiff_t count = flow.shape(0), n = flow.shape(1);
+    const float* from = flow.data();
+    const double *where = points.data(), *trusted = trust.data();
+    double* to = out.mutable_data();
+    py::gil_scoped_release unlocked;
+    parallel_for(count, threads, [&](std::ptrdiff_t i, int) {
+        const Scratch memory = scratch(active().motion_scratch(n));
+        active().fit_motion(from + 2 * n * i, where, trusted, to + 6 * i, n, which, rounds, memory.get());
     });
 }
 
@@ -444,6 +465,8 @@ PYBIND11_MODULE(_core, m) {
           "Main directional maximal differences of pairs of flow fields, written to out.");
     m.def("warp", warp, exact("frames"), exact("out"), exact("matrices"), py::arg("threads"),
           "Frames resampled by affine maps, written to out.");
+    m.def("fit_motion", fit_motion, exact("flow"), exact("out"), exact("points"), exact("trust"), py::arg("model"),
+          py::arg("rounds"), py::arg("threads"), "Maps that most of each flow field follows, written to out.");
     m.def("sliding", sliding, exact("values"), exact("out"), py::arg("window"), py::arg("statistic"), py::arg("p"),
           py::arg("threads"), "A statistic over sliding windows of each lane, written to out.");
     m.def("band_power", band_power, exact("data"), exact("out"), exact("starts"), exact("taper"), py::arg("detrend"),

@@ -101,8 +101,9 @@ Values strain(const Kernels& kernels, Stencil stencil, bool mmme, bool component
 }
 
 Values block_means(const Kernels& kernels) {
+    Memory scratch(kernels.block_means_scratch(38, 2));
     Values out(4 * 3 * 2);
-    kernels.block_means(smooth(25 * 38 * 2).data(), out.data(), 25, 38, 2, 4, 3);
+    kernels.block_means(smooth(25 * 38 * 2).data(), out.data(), 25, 38, 2, 4, 3, scratch.data());
     return out;
 }
 
@@ -138,6 +139,23 @@ Values warp(const Kernels& kernels) {
     Values out(height * width);
     kernels.warp(frame<float>(height, width, false).data(), out.data(), height, width, matrix);
     return out;
+}
+
+Values fit_motion(const Kernels& kernels, Motion model) {
+    constexpr int height = 17, width = 23, n = height * width, rounds = 10;
+    Values flow = smooth(2 * n);
+    std::vector<double> points(2 * n), trust(n), out(6);
+    for (int i = 0; i < n; ++i) {
+        const double x = points[i] = (i % width - width / 2) / 16.0,
+                     y = points[n + i] = (i / width - height / 2) / 16.0;
+        const bool own = i / width > 9 && i % width < 10; // a corner of the field goes its own way
+        flow[2 * i] = static_cast<float>(flow[2 * i] / 16 + 0.5 * x - 0.25 * y + (own ? 1 : 0));
+        flow[2 * i + 1] = static_cast<float>(flow[2 * i + 1] / 16 + 0.375 * x + 0.75 * y - (own ? 3 : 2));
+        trust[i] = (i % 7 + 1) / 8.0;
+    }
+    Memory scratch(kernels.motion_scratch(n));
+    kernels.fit_motion(flow.data(), points.data(), trust.data(), out.data(), n, model, rounds, scratch.data());
+    return Values(out.begin(), out.end());
 }
 
 Values sliding(const Kernels& kernels, Statistic statistic) {
@@ -251,6 +269,9 @@ const Case cases[] = {
     CASE("mdmd", 1e-5, mdmd(k, false)),
     CASE("mdmd_atan", 1e-5, mdmd(k, true)),
     CASE("warp", 1e-5, warp(k)),
+    CASE("fit_motion_translation", 1e-5, fit_motion(k, Motion::translation)),
+    CASE("fit_motion_similarity", 1e-5, fit_motion(k, Motion::similarity)),
+    CASE("fit_motion_affine", 1e-5, fit_motion(k, Motion::affine)),
     CASE("sliding_mean", 1e-5, sliding(k, Statistic::mean)),
     CASE("sliding_range", 1e-5, sliding(k, Statistic::range)),
     CASE("sliding_threshold", 1e-5, sliding(k, Statistic::threshold)),

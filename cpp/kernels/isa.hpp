@@ -85,7 +85,9 @@ void dis_solve(const float* prev, const float* curr, float* flow, bool use_initi
                float* scratch, const Rows&);
 
 void strain(const float* flow, float* out, int height, int width, const Strain&);
-void block_means(const float* values, float* out, int height, int width, int channels, int rows, int columns);
+std::size_t block_means_scratch(int width, int channels);
+void block_means(const float* values, float* out, int height, int width, int channels, int rows, int columns,
+                 float* scratch);
 std::size_t lbp_scratch(int width, int columns);
 void lbp(const float* frame, float* out, int height, int width, int rows, int columns, float* scratch);
 void chi_square(const float* before, const float* at, const float* after, float* out, std::ptrdiff_t count, int size);
@@ -93,6 +95,9 @@ std::size_t mdmd_scratch(int height, int width, int rows);
 void mdmd(const float* a, const float* b, float* out, int height, int width, int rows, int columns, bool atan,
           float* scratch);
 void warp(const float* frame, float* out, int height, int width, const double* matrix);
+std::size_t motion_scratch(std::ptrdiff_t points);
+void fit_motion(const float* flow, const double* points, const double* trust, double* out, std::ptrdiff_t n,
+                Motion model, int rounds, float* scratch);
 
 std::size_t sliding_scratch(std::ptrdiff_t window, std::ptrdiff_t lanes, Statistic);
 void sliding(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, std::ptrdiff_t begin,

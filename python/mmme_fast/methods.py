@@ -631,7 +631,7 @@ class _View:
     def _head(self, dense: NDArray[np.float32], threads: int | None) -> Floats:
         if self.roi.head == "global":
             cells = block_means(dense, *self.grid, threads=threads)
-            return motion.global_motion(cells, weights=self.trust, points=self.points)
+            return motion.global_motion(cells, weights=self.trust, points=self.points, threads=threads)
         maps = np.repeat(motion.IDENTITY[None], len(dense), axis=0)
         y, x = self.nose
         maps[:, :, 2] = _strongest_vectors(dense[:, y, x].reshape(len(dense), -1, 2), TIP)

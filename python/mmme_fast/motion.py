@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,12 +11,16 @@ from mmme_fast._backend import kernels, resolve_threads
 Floats = NDArray[np.float64]
 
 IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-BATCH = 8  # fields fitted together: what is computed of them stays in the cache
 ROUNDS = 10  # of reweighting; the fit moves by less than 1e-3 px after about 6
 
 
 def global_motion(
-    flow: ArrayLike, *, model: str = "similarity", weights: ArrayLike | None = None, points: ArrayLike | None = None
+    flow: ArrayLike,
+    *,
+    model: str = "similarity",
+    weights: ArrayLike | None = None,
+    points: ArrayLike | None = None,
+    threads: int | None = None,
 ) -> Floats:
     """Robust global motion of flow fields.
 
@@ -35,6 +37,8 @@ def global_motion(
         How far each position is trusted, at least 0; default: all alike. See `texture`.
     points : array_like, (y, x, 2), optional
         Where each flow vector stands, (x, y) in pixels; default: its indices.
+    threads : int, optional
+        Default: `get_num_threads()`.
 
     Returns
     -------
@@ -56,71 +60,20 @@ def global_motion(
     if not (trust >= 0).all() or not trust.any():
         raise ValueError("weights must be at least 0, and not all of them 0")
 
+    # Centred and scaled: the fit is as sure far from the origin and in any unit.
     where = where.reshape(-1, 2)
     centre = where.mean(0)
     scale = max(float(np.abs(where - centre).max()), 1.0)
-    x, y = ((where - centre) / scale).T
-    uv = fields.reshape(frames, -1, 2)
-
-    # Each model is linear: u = basis_u @ p, v = basis_v @ p.
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    if model == "translation":
-        basis = np.array([[one, zero], [zero, one]])
-    elif model == "similarity":
-        basis = np.array([[x, -y, one, zero], [y, x, zero, one]])
-    else:
-        basis = np.array([[x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]])
-    # The normal equations are linear in the weights, so that one product makes them for all frames of a batch.
-    unknowns = basis.shape[1]
-    outer = np.einsum("cpi,cqi->ipq", basis, basis).reshape(-1, unknowns**2)
-    p = np.concatenate([_fitted(uv[i : i + BATCH], basis, outer, trust) for i in range(0, frames, BATCH)])
-
-    if model == "translation":
-        tx, ty = p.T
-        a, b, c, d = (np.zeros(frames) for _ in range(4))
-    elif model == "similarity":
-        a, c, tx, ty = p.T
-        b, d = -c, a
-    else:
-        a, b, tx, c, d, ty = p.T
-    linear = np.stack([np.stack([a, b], -1), np.stack([c, d], -1)], 1) / scale
-    shift = np.stack([tx, ty], -1) - linear @ centre
-    maps: Floats = IDENTITY + np.concatenate([linear, shift[..., None]], axis=2)
+    places = np.ascontiguousarray(((where - centre) / scale).T)
+    maps = np.empty((frames, 2, 3))
+    kernels().fit_motion(
+        fields.reshape(frames, -1, 2), maps, places, trust / trust.max(), model, ROUNDS, resolve_threads(threads)
+    )
+    maps[..., :2] /= scale
+    maps[..., 2] -= maps[..., :2] @ centre
+    maps += IDENTITY
     result: Floats = maps[0] if np.ndim(flow) == 3 else maps
     return result
-
-
-def _fitted(uv: NDArray[np.float32], basis: Floats, outer: Floats, trust: Floats) -> Floats:
-    """Parameters (frame, unknown) of the motion of vectors (frame, position, 2).
-
-    Weights are found in float32, which is enough for them; the last fit is in float64.
-    """
-    frames, unknowns = len(uv), basis.shape[1]
-    basis_u, basis_v = basis.astype(np.float32)
-    fast, trusted = outer.astype(np.float32), trust.astype(np.float32)
-    u, v = np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1])
-    w = np.broadcast_to(trusted, u.shape)
-    error, other = np.empty((2, *u.shape), np.float32)
-    middle = u.shape[1] // 2
-
-    def solve(w: NDArray[np.floating[Any]], outer: Any, basis_u: Any, basis_v: Any) -> Floats:
-        normal = (w @ outer).reshape(frames, unknowns, unknowns).astype(np.float64)
-        normal += 1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(unknowns)
-        right = (w * u) @ basis_u.T + (w * v) @ basis_v.T
-        p: Floats = np.linalg.solve(normal, right.astype(np.float64)[..., None])[..., 0]
-        return p
-
-    for _ in range(ROUNDS - 1):
-        p = solve(w, fast, basis_u, basis_v).astype(np.float32)
-        np.subtract(u, p @ basis_u, out=error)
-        np.subtract(v, p @ basis_v, out=other)
-        error *= error
-        other *= other
-        error += other
-        # The median of roots is the root of the median, and only squares are needed besides.
-        spread = 2 * 1.4826 * np.sqrt(np.partition(error, middle, axis=1)[:, middle, None]) + 1e-6
-        w = trusted / (1 + error / spread**2)
-    return solve(w.astype(np.float64), outer, *basis)
 
 
 def compose(outer: Floats, inner: Floats) -> Floats:

@@ -215,7 +215,7 @@ class _Bank:
         noise = np.empty((len(starts), count))
         for k, start in enumerate(starts):
             part = thin[..., start : start + window]
-            spread = _middle(np.abs(part - _middle(part)[..., None]))
+            spread = medians(np.abs(part - medians(part)[..., None]))
             noise[k] = 1.4826 * np.hypot(spread[:, 0], spread[:, 1]) / np.sqrt(2)
         noise = np.maximum(noise, np.median(noise, axis=1, keepdims=True) / 2) + 1e-9
         middles = film[0] + (starts + window / 2) * step
@@ -224,7 +224,7 @@ class _Bank:
         return per_sample
 
 
-def _middle(values: NDArray[Any]) -> NDArray[Any]:
+def medians(values: NDArray[Any]) -> NDArray[Any]:
     """Medians along the last axis, by sorting, which NumPy does faster in float32 than it partitions."""
     ordered, n = np.sort(values, axis=-1), values.shape[-1]
     median: NDArray[Any] = (ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2

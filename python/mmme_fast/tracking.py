@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmme_fast import motion
 from mmme_fast._arrays import MIN_SIZE
 from mmme_fast._faces import is_cut
-from mmme_fast.spotting import block_means
+from mmme_fast.spotting import block_means, medians
 from mmme_fast.strain import optical_strain
 
 Floats = NDArray[np.float64]
@@ -73,11 +73,12 @@ def reduced_size(height: int, width: int, wanted: int = WIDTH) -> tuple[int, int
 
 def _reduce(frames: NDArray[Any], group: int, width: int) -> NDArray[np.float32]:
     unit = {"uint8": 255.0, "uint16": 65535.0}.get(frames.dtype.name, 1.0)
-    # Frame by frame: no temporary of the whole chunk in float.
-    sums = frames[::group].astype(np.float32)
+    # Frame by frame: no temporary of the whole chunk. Sums of bytes are whole numbers, of half a float's width.
+    whole = frames.dtype == np.uint8 and group <= 257
+    total: NDArray[Any] = frames[::group].astype(np.uint16 if whole else np.float32)
     for i in range(1, group):
-        sums += frames[i::group]
-    sums *= np.float32(1 / (unit * group))
+        total += frames[i::group]
+    sums: NDArray[np.float32] = total * np.float32(1 / (unit * group))
     size = reduced_size(frames.shape[1], frames.shape[2], width)
     return sums if size == frames.shape[1:] else block_means(sums, *size)
 
@@ -106,8 +107,8 @@ class Lattice:
     def inside(self, maps: Floats) -> NDArray[np.bool_]:
         """Which cells (map, cell) are inside the frame after the maps moved them."""
         points = self.cells.reshape(-1, 2)
-        moved = points + motion.displace(maps, points)
-        inside: NDArray[np.bool_] = np.all((moved >= 0) & (moved <= [self.width - 1, self.height - 1]), axis=-1)
+        x, y = np.moveaxis(points + motion.displace(maps, points), -1, 0)
+        inside: NDArray[np.bool_] = (x >= 0) & (y >= 0) & (x <= self.width - 1) & (y <= self.height - 1)
         return inside
 
     def motion_of_blocks(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -216,10 +217,12 @@ class _Tracker:
             poses[1:] = motion.compose(self.pose, self._pose_change(self._half(reference[None])[0], seen, trust))
             dense = self._between(reference, self._posed(stack[1:], poses[1:]))
             rest = block_means(dense, lattice.rows, lattice.columns, threads=self.threads)
-            affine = motion.global_motion(rest, model="affine", weights=trust, points=lattice.cells)
+            affine = motion.global_motion(
+                rest, model="affine", weights=trust, points=lattice.cells, threads=self.threads
+            )
             rest -= motion.displace(affine, lattice.cells.reshape(-1, 2)).reshape(rest.shape).astype(np.float32)
             cells[1:] += rest
-            unrest[1:] = np.median(np.hypot(rest[..., 0], rest[..., 1]).reshape(n - 1, -1), axis=1)
+            unrest[1:] = medians(np.hypot(rest[..., 0], rest[..., 1]).reshape(n - 1, -1))
             strain[1:] = optical_strain(dense, threads=self.threads).mean((1, 2))
         done = n - 1 if last else self._calmest(cells)
         new = slice(1 if self.begun else 0, done + 1)
@@ -253,7 +256,7 @@ class _Tracker:
     def _pose_change(self, before: NDArray[np.float32], after: NDArray[np.float32], trust: Floats) -> Floats:
         """Similarity maps between frames at half size, in pixels at full size."""
         cells = self._coarse_cells(before, after)
-        return motion.global_motion(cells, weights=trust, points=self.lattice.cells)
+        return motion.global_motion(cells, weights=trust, points=self.lattice.cells, threads=self.threads)
 
     def _coarse_cells(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         lattice = self.lattice
@@ -263,14 +266,15 @@ class _Tracker:
 
     def _calmest(self, cells: NDArray[np.float32]) -> int:
         """Where the face is most at rest among the last frames: a reference taken in a blink misleads its span."""
-        away = np.abs(cells - np.median(cells, axis=0)).mean((1, 2, 3))
-        return len(cells) - self.choice + int(away[-self.choice :].argmin())
+        usual = medians(np.ascontiguousarray(np.moveaxis(cells, 0, -1)))
+        away = np.abs(cells[-self.choice :] - usual).mean((1, 2, 3))
+        return len(cells) - self.choice + int(away.argmin())
 
     def _anchored(self, frame: NDArray[np.float32], pose: Floats, trust: Floats) -> Floats:
         """The pose against the scene's first frame itself where the two still match: small errors do not add up."""
         seen = self._half(self._posed(frame[None], pose[None]))
         cells = self._coarse_cells(self.anchor, seen)
-        drift = motion.global_motion(cells, weights=trust, points=self.lattice.cells)
+        drift = motion.global_motion(cells, weights=trust, points=self.lattice.cells, threads=self.threads)
         left = cells[0] - motion.displace(drift[0], self.lattice.cells.reshape(-1, 2)).reshape(cells[0].shape)
         matches = float(np.median(np.hypot(left[..., 0], left[..., 1]))) < ANCHOR_LEFT * self.lattice.unit
         return motion.compose(pose, drift[0]) if matches else pose

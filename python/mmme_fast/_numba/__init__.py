@@ -9,6 +9,7 @@ from mmme_fast._numba.dis import dis
 from mmme_fast._numba.farneback import farneback
 from mmme_fast._numba.lbp import chi_square, lbp
 from mmme_fast._numba.mdmd import mdmd
+from mmme_fast._numba.motion import fit_motion
 from mmme_fast._numba.strain import block_means, strain
 from mmme_fast._numba.tvl1 import tvl1
 from mmme_fast._numba.warp import warp
@@ -21,6 +22,7 @@ __all__ = [
     "clip_power",
     "dis",
     "farneback",
+    "fit_motion",
     "lbp",
     "mdmd",
     "overlapping_band_power",
