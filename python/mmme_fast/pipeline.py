@@ -164,7 +164,7 @@ def spot(
         if isinstance(chosen, Matched):
             scores, found, measured = _matched(run, group, chosen, estimator, threads)
         else:
-            spotted = chosen(reduced(run.chunks(), group, chosen.width), rate, estimator, threads)
+            spotted = chosen(reduced(run.chunks(), group, chosen.width, threads), rate, estimator, threads)
             scores, found, measured = spotted.scores, spotted.expressions, spotted.signals
             measured["valid"] = np.ones(len(scores), np.float32)
     seconds = time.perf_counter() - begun
@@ -243,7 +243,7 @@ def _matched(
         return any(first > 0 and first // group == sample for first, _ in frames.faces)
 
     def blocks() -> Iterator[Measured]:
-        for part in face_signals(reduced(run.chunks(), group), rate, flow, threads, moved):
+        for part in face_signals(reduced(run.chunks(), group, threads=threads), rate, flow, threads, moved):
             usable = (part.valid.mean(1) > 0.5) & (part.unrest <= UNREST)
             kept.append(np.column_stack([part.motion, part.head, part.strain, usable]))
             yield part.blocks, part.valid, part.unrest

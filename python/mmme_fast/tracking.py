@@ -53,7 +53,9 @@ def group_size(fps: float, rate: float | None = RATE) -> int:
     return max(round(fps / rate), 1) if rate is not None and fps > 1.5 * rate else 1
 
 
-def reduced(chunks: Iterable[NDArray[Any]], group: int, width: int = WIDTH) -> Iterator[NDArray[np.float32]]:
+def reduced(
+    chunks: Iterable[NDArray[Any]], group: int, width: int = WIDTH, threads: int | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Average groups of frames, reduce them to about `width` by area, and scale them to 0..1: (sample, y, x)."""
     rest: NDArray[Any] | None = None
     for chunk in chunks:
@@ -61,9 +63,9 @@ def reduced(chunks: Iterable[NDArray[Any]], group: int, width: int = WIDTH) -> I
         whole = len(frames) // group * group
         rest = frames[whole:] if whole < len(frames) else None
         if whole:
-            yield _reduce(frames[:whole], group, width)
+            yield _reduce(frames[:whole], group, width, threads)
     if rest is not None:
-        yield _reduce(rest, len(rest), width)
+        yield _reduce(rest, len(rest), width, threads)
 
 
 def reduced_size(height: int, width: int, wanted: int = WIDTH) -> tuple[int, int]:
@@ -71,7 +73,7 @@ def reduced_size(height: int, width: int, wanted: int = WIDTH) -> tuple[int, int
     return height // factor, width // factor
 
 
-def _reduce(frames: NDArray[Any], group: int, width: int) -> NDArray[np.float32]:
+def _reduce(frames: NDArray[Any], group: int, width: int, threads: int | None) -> NDArray[np.float32]:
     unit = {"uint8": 255.0, "uint16": 65535.0}.get(frames.dtype.name, 1.0)
     # Frame by frame: no temporary of the whole chunk. Sums of bytes are whole numbers, of half a float's width.
     whole = frames.dtype == np.uint8 and group <= 257
@@ -80,7 +82,7 @@ def _reduce(frames: NDArray[Any], group: int, width: int) -> NDArray[np.float32]
         total += frames[i::group]
     sums: NDArray[np.float32] = total * np.float32(1 / (unit * group))
     size = reduced_size(frames.shape[1], frames.shape[2], width)
-    return sums if size == frames.shape[1:] else block_means(sums, *size)
+    return sums if size == frames.shape[1:] else block_means(sums, *size, threads=threads)
 
 
 class Lattice:
@@ -169,9 +171,10 @@ def _scenes(
             yield frame, cut
 
 
-def _gain(wanted: NDArray[np.float32], frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What gives frames (frame, y, x) the local brightness (1, LIGHTS, LIGHTS), smooth in between."""
-    gain = np.clip((wanted + 0.02) / (block_means(frames, LIGHTS, LIGHTS) + 0.02), 0.5, 2)
+def _gain(wanted: NDArray[np.float32], frames: NDArray[np.float32], threads: int | None) -> NDArray[np.float32]:
+    """What gives frames (frame, y, x) the local brightness of one frame (1, y, x), smooth in between."""
+    light, lights = (block_means(each, LIGHTS, LIGHTS, threads=threads) + 0.02 for each in (wanted, frames))
+    gain = np.clip(light / lights, 0.5, 2)
     rows, columns = (_tents(n) for n in frames.shape[1:])
     smooth: NDArray[np.float32] = rows @ gain @ columns.T
     return smooth
@@ -250,7 +253,7 @@ class _Tracker:
 
     def _between(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
         """Flow from one frame to others, in the same light: Farneback's takes a change of brightness for motion."""
-        lit = after * _gain(block_means(before.reshape(-1, *before.shape[-2:])[:1], LIGHTS, LIGHTS), after)
+        lit = after * _gain(before.reshape(-1, *before.shape[-2:])[:1], after, self.threads)
         return self.flow(before, np.minimum(lit, 1, out=lit), threads=self.threads)
 
     def _pose_change(self, before: NDArray[np.float32], after: NDArray[np.float32], trust: Floats) -> Floats:
