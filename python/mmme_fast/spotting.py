@@ -85,21 +85,6 @@ def block_means(values: ArrayLike, rows: int, columns: int, *, threads: int | No
 
 
 @dataclass(frozen=True)
-class Interval:
-    """One expression or blink; frames are those of the film, the offset belongs to the interval."""
-
-    onset: int
-    apex: int
-    offset: int
-    type: str
-    score: float
-    position: tuple[float, float] = (float("nan"), float("nan"))
-    """Where it is strongest, (x, y) as parts of the width of the crop."""
-    amplitude: float = float("nan")
-    """How far the skin moves, in pixels of a crop 256 pixels wide."""
-
-
-@dataclass(frozen=True)
 class Matched:
     """Spotting by a bank of matched filters in time over the block signals of a face; training-free.
 
