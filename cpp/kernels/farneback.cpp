@@ -84,7 +84,7 @@ template <int n> struct Number {
 };
 
 // Floats from one plane to the next. Planes that lie whole multiples of 2 KB apart compete for the same few places of
-// the first cache: at 512 x 512 that made `solve` 1.5 times as slow.
+// the first cache: a cache line between them saves a tenth of its misses at 512 x 512.
 constexpr Index pitch_of(Index floats) {
     return padded(floats) + (padded(floats) % 512 == 0 ? lanes : 0);
 }
