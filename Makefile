@@ -5,7 +5,7 @@
 # make bench          benchmarks beside the stock libraries
 # make accuracy       F1 of spot() on films of known truth, to docs/accuracy.md; takes most of an hour
 # make roofline       what this machine could do at most
-# make lint           ruff, mypy, clang-format, and the kernels with warnings as errors
+# make lint           ruff, mypy, clang-format, and the kernels with warnings as errors, with Clang too where it is
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -54,6 +54,13 @@ lint: .venv/for-lint
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $$(find cpp -name '*.[ch]pp')
 	$(BIN)/python -c "import mmme_fast; assert 'baseline' in mmme_fast.backends(), 'the kernels did not compile without warnings'"
+	if command -v clang++; then $(MAKE) build/clang/selfcheck; else echo "no clang++: the kernels were not compiled with it"; fi
+
+# Clang warns of marked loops that it does not vectorise.
+build/clang/selfcheck: $(shell find cpp) CMakeLists.txt
+	$(BIN)/cmake -S . -B build/clang -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Release -DMMME_SELFCHECK=ON -DMMME_WERROR=ON
+	$(BIN)/cmake --build build/clang --parallel 2
+	$@ cpp/selfcheck.txt
 
 # .venv/for-X holds the package as it stands now and the extras of X. With WERROR=ON, as for lint, compiler warnings are
 # errors; the package then falls back to Numba, which tests and lint do not accept.

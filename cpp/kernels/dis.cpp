@@ -256,7 +256,8 @@ void differentiate(const float* grey, const Level& level, int y, float* to_x, fl
     }
 }
 
-void box(const float* MMME_RESTRICT from, float* MMME_RESTRICT to, int count) {
+// Not inlined and not restrict, or Clang keeps values for the next step, which is a chain and no vector.
+MMME_NOINLINE void box(const float* from, float* to, int count) {
     MMME_IVDEP
     for (int x = 0; x < count; ++x)
         to[x] = ((from[x] + from[x + 1]) + (from[x + 2] + from[x + 3])) +
@@ -1056,9 +1057,9 @@ void refine(const Level& level, const float* prev, const float* curr, const Flow
 
 // ---- solve
 
-// A row of flow f times as wide, interleaved. u, v: with a value before the first and after the last.
-template <int f>
-void widen(const float* MMME_RESTRICT u, const float* MMME_RESTRICT v, int count, float* MMME_RESTRICT out) {
+// A row of flow f times as wide, interleaved. u, v: with a value before the first and after the last. Not
+// restrict, as in box().
+template <int f> void widen(const float* u, const float* v, int count, float* out) {
     MMME_IVDEP
     for (int k = 0; k < count; ++k) {
         MMME_UNROLL

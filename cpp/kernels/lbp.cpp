@@ -14,6 +14,7 @@ constexpr int radius = 3, bins = 59, tables = 2;
 // pixel (3, 3), of (2, 3) and (3, 2), and of (2, 2).
 constexpr float part = 0.12132f;
 constexpr float outer = part * part, side = part * (1 - part), inner = (1 - part) * (1 - part);
+constexpr float rounding = 1e-6f; // a part of the brightness
 
 // The bins of all patterns: 0 for no bit set, 1 + 8 (ones - 1) + where the ones begin for those in one run, 57 for all
 // bits, 58 for patterns of more runs. It is the order of scikit-image's "nri_uniform".
@@ -47,7 +48,7 @@ constexpr Bins number_bins() {
 constexpr Bins bin_of = number_bins();
 
 // Bit p is set where the picture on the circle at 45 degrees times p, counted from +x towards the top, is at least as
-// bright as the middle. Differences are weighted, not brightnesses, so that flat skin is a tie on every path.
+// bright as the middle. What differs from it by less than rounding is a tie, whatever the order of sums.
 void patterns(const float* frame, std::int32_t* MMME_RESTRICT out, int width, int y) {
     const float* MMME_RESTRICT row[2 * radius + 1];
     for (int i = 0; i <= 2 * radius; ++i) row[i] = frame + static_cast<std::ptrdiff_t>(y + i - radius) * width + radius;
@@ -55,19 +56,19 @@ void patterns(const float* frame, std::int32_t* MMME_RESTRICT out, int width, in
     const float *MMME_RESTRICT b2 = row[5], *MMME_RESTRICT b3 = row[6];
     MMME_IVDEP
     for (int x = 0; x < width - 2 * radius; ++x) {
-        const float c = mid[x];
+        const float c = mid[x], least = -rounding * c;
         const auto between = [&](const float* near_row, const float* far_row, int near_x, int far_x) {
             return inner * (near_row[near_x] - c) + side * (near_row[far_x] - c) + side * (far_row[near_x] - c) +
                    outer * (far_row[far_x] - c);
         };
         std::int32_t pattern = mid[x + 3] >= c ? 1 : 0;
-        pattern |= between(t2, t3, x + 2, x + 3) >= 0.0f ? 2 : 0;
+        pattern |= between(t2, t3, x + 2, x + 3) >= least ? 2 : 0;
         pattern |= t3[x] >= c ? 4 : 0;
-        pattern |= between(t2, t3, x - 2, x - 3) >= 0.0f ? 8 : 0;
+        pattern |= between(t2, t3, x - 2, x - 3) >= least ? 8 : 0;
         pattern |= mid[x - 3] >= c ? 16 : 0;
-        pattern |= between(b2, b3, x - 2, x - 3) >= 0.0f ? 32 : 0;
+        pattern |= between(b2, b3, x - 2, x - 3) >= least ? 32 : 0;
         pattern |= b3[x] >= c ? 64 : 0;
-        pattern |= between(b2, b3, x + 2, x + 3) >= 0.0f ? 128 : 0;
+        pattern |= between(b2, b3, x + 2, x + 3) >= least ? 128 : 0;
         out[x] = pattern;
     }
 }

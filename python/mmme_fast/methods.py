@@ -167,7 +167,7 @@ def lbp_histograms(
     ndarray of float32, (rows, columns, 59) or (frame, rows, columns, 59)
         The share of each pattern among the block's pixels. Patterns are numbered as by scikit-image's
         ``local_binary_pattern(frame, 8, 3, "nri_uniform")``: 58 uniform ones and one for all others. A sample that is
-        as bright as the middle counts as brighter, exactly so on flat skin.
+        as bright as the middle, to a millionth, counts as brighter.
 
     References
     ----------

@@ -13,6 +13,7 @@ from mmme_fast._numba._batch import parallel_for
 RADIUS, BINS = 3, 59
 PART = np.float32(0.12132)  # where 3 sin(45 degrees), rounded to 5 places, stands between pixels 2 and 3
 OUTER, SIDE, INNER = PART * PART, PART * (np.float32(1) - PART), (np.float32(1) - PART) * (np.float32(1) - PART)
+ROUNDING = np.float32(1e-6)  # a part of the brightness
 
 
 def _number_bins() -> NDArray[np.intp]:
@@ -37,19 +38,19 @@ def _patterns(frame: Any, y: int, out: Any) -> None:
     t3, t2, middle, b2, b3 = frame[y - 3], frame[y - 2], frame[y], frame[y + 2], frame[y + 3]
     for i in range(len(out)):  # indices that cannot be negative: the loop becomes vector instructions
         c = middle[i + 3]
-        # Differences are weighted, not brightnesses, so that flat skin is a tie.
+        least = -ROUNDING * c  # less than rounding is a tie, whatever the order of the sums
         ne = INNER * (t2[i + 5] - c) + SIDE * (t2[i + 6] - c) + (SIDE * (t3[i + 5] - c) + OUTER * (t3[i + 6] - c))
         nw = INNER * (t2[i + 1] - c) + SIDE * (t2[i] - c) + (SIDE * (t3[i + 1] - c) + OUTER * (t3[i] - c))
         sw = INNER * (b2[i + 1] - c) + SIDE * (b2[i] - c) + (SIDE * (b3[i + 1] - c) + OUTER * (b3[i] - c))
         se = INNER * (b2[i + 5] - c) + SIDE * (b2[i + 6] - c) + (SIDE * (b3[i + 5] - c) + OUTER * (b3[i + 6] - c))
         pattern = np.int32(1) if middle[i + 6] >= c else np.int32(0)
-        pattern += np.int32(2) if ne >= 0 else np.int32(0)
+        pattern += np.int32(2) if ne >= least else np.int32(0)
         pattern += np.int32(4) if t3[i + 3] >= c else np.int32(0)
-        pattern += np.int32(8) if nw >= 0 else np.int32(0)
+        pattern += np.int32(8) if nw >= least else np.int32(0)
         pattern += np.int32(16) if middle[i] >= c else np.int32(0)
-        pattern += np.int32(32) if sw >= 0 else np.int32(0)
+        pattern += np.int32(32) if sw >= least else np.int32(0)
         pattern += np.int32(64) if b3[i + 3] >= c else np.int32(0)
-        pattern += np.int32(128) if se >= 0 else np.int32(0)
+        pattern += np.int32(128) if se >= least else np.int32(0)
         out[i] = pattern
 
 
