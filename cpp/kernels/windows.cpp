@@ -3,7 +3,7 @@
 // The samples are cut into blocks of one window's length. A window is the tail of one block and the head of the next,
 // so its statistic is one suffix combined with one prefix: nothing is ever subtracted, and a huge value leaves no trace
 // in the windows that do not hold it.
-#include "isa.hpp"
+#include "vec.hpp"
 
 #include <cmath>
 #include <cstring>
@@ -12,66 +12,75 @@
 namespace mmme::MMME_ISA {
 namespace {
 
-constexpr int lanes_at_once = 16;
+constexpr int lanes_at_once = 16, vectors = lanes_at_once / Vec::size;
 
 struct Sum {
     static constexpr float neutral = 0.0f;
-    static float join(float a, float b) { return a + b; }
+    static Vec join(Vec a, Vec b) { return a + b; }
 };
 struct Max {
     static constexpr float neutral = -HUGE_VALF;
-    static float join(float a, float b) { return a < b ? b : a; }
+    static Vec join(Vec a, Vec b) { return max_of(a, b); }
 };
 struct Min {
     static constexpr float neutral = HUGE_VALF;
-    static float join(float a, float b) { return b < a ? b : a; }
+    static Vec join(Vec a, Vec b) { return min_of(a, b); }
 };
 struct Nothing {
     static constexpr float neutral = 0.0f;
-    static float join(float a, float) { return a; }
+    static Vec join(Vec a, Vec) { return a; }
 };
 
-// First and Second run together where a statistic needs two; put(first, second) is the value written. Lanes are
-// handled sixteen at a time; the last group may be narrower.
+// The windows that begin in one block: `count` of them, at most as many as it has samples. First and Second run
+// together where a statistic needs two; put(first, second) is the value written. Sixteen lanes, `width` of which exist.
 template <class First, class Second, class Put>
-MMME_NOINLINE void slide(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, int width,
+MMME_NOINLINE void slide(const float* values, float* out, std::ptrdiff_t count, std::ptrdiff_t lanes, int width,
                          std::ptrdiff_t window, float* scratch, Put put) {
     constexpr int W = lanes_at_once;
     constexpr bool two = !std::is_same_v<Second, Nothing>;
-    float* MMME_RESTRICT suffix1 = scratch;
-    float* MMME_RESTRICT suffix2 = scratch + window * W;
-    float spare[W] = {}, a[W], b[W], y[W];
-    const auto row = [&](std::ptrdiff_t sample) -> const float* {
-        const float* from = values + sample * lanes;
-        if (width == W) return from;
-        for (int l = 0; l < width; ++l) spare[l] = from[l];
-        return spare;
+    float* suffix1 = scratch;
+    float* suffix2 = scratch + window * W;
+    float spare[W] = {};
+    Vec a[vectors], b[vectors];
+    const auto clear = [&] {
+        MMME_UNROLL
+        for (int v = 0; v < vectors; ++v) a[v] = broadcast(First::neutral), b[v] = broadcast(Second::neutral);
     };
-    for (std::ptrdiff_t block = 0; block + window <= samples; block += window) {
-        for (int l = 0; l < W; ++l) a[l] = First::neutral, b[l] = Second::neutral;
-        for (std::ptrdiff_t j = window; j-- > 0;) {
-            const float* MMME_RESTRICT x = row(block + j);
-            MMME_LANES
-            for (int l = 0; l < W; ++l) a[l] = First::join(a[l], x[l]), b[l] = Second::join(b[l], x[l]);
-            std::memcpy(suffix1 + j * W, a, sizeof(a));
-            if constexpr (two) std::memcpy(suffix2 + j * W, b, sizeof(b));
+    const auto add = [&](std::ptrdiff_t sample) {
+        const float* x = values + sample * lanes;
+        if (width < W) {
+            std::memcpy(spare, x, static_cast<std::size_t>(width) * sizeof(float));
+            x = spare;
         }
-        for (int l = 0; l < W; ++l) a[l] = First::neutral, b[l] = Second::neutral;
-        for (std::ptrdiff_t j = 0; j < window && block + j + window <= samples; ++j) {
-            if (j > 0) {
-                const float* MMME_RESTRICT x = row(block + window + j - 1);
-                MMME_LANES
-                for (int l = 0; l < W; ++l) a[l] = First::join(a[l], x[l]), b[l] = Second::join(b[l], x[l]);
-            }
-            float* to = out + (block + j) * lanes;
-            MMME_LANES
-            for (int l = 0; l < W; ++l)
-                y[l] = put(First::join(suffix1[j * W + l], a[l]), two ? Second::join(suffix2[j * W + l], b[l]) : 0.0f);
-            if (width == W)
-                std::memcpy(to, y, sizeof(y));
-            else
-                for (int l = 0; l < width; ++l) to[l] = y[l];
+        MMME_UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            const Vec more = load_unaligned(x + v * Vec::size);
+            a[v] = First::join(a[v], more), b[v] = Second::join(b[v], more);
         }
+    };
+    clear();
+    for (std::ptrdiff_t j = window; j-- > 0;) {
+        add(j);
+        MMME_UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            store(suffix1 + j * W + v * Vec::size, a[v]);
+            if constexpr (two) store(suffix2 + j * W + v * Vec::size, b[v]);
+        }
+    }
+    clear();
+    for (std::ptrdiff_t j = 0; j < count; ++j) {
+        if (j > 0) add(window + j - 1);
+        Vec y[vectors];
+        MMME_UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            const std::ptrdiff_t at = j * W + v * Vec::size;
+            y[v] = put(First::join(load(suffix1 + at), a[v]), two ? Second::join(load(suffix2 + at), b[v]) : b[v]);
+        }
+        float* to = out + j * lanes;
+        if (width == W)
+            std::memcpy(to, y, sizeof(y));
+        else
+            std::memcpy(to, y, static_cast<std::size_t>(width) * sizeof(float));
     }
 }
 
@@ -83,38 +92,45 @@ std::size_t sliding_scratch(std::ptrdiff_t window, std::ptrdiff_t, Statistic) {
 
 void sliding(const float* values, float* out, std::ptrdiff_t samples, std::ptrdiff_t lanes, std::ptrdiff_t begin,
              std::ptrdiff_t end, std::ptrdiff_t window, Statistic statistic, float p, float* scratch) {
-    const float per_window = 1.0f / static_cast<float>(window);
-    for (std::ptrdiff_t lane = begin; lane < end; lane += lanes_at_once) {
-        const int width = static_cast<int>(end - lane < lanes_at_once ? end - lane : lanes_at_once);
-        const float* from = values + lane;
-        float* to = out + lane;
+    const Vec per_window = broadcast(1.0f / static_cast<float>(window)), part = broadcast(p);
+    const std::ptrdiff_t windows = samples - window + 1;
+    // Whole groups where there is room: the last one begins earlier and does some lanes again.
+    const std::ptrdiff_t last = end - lanes_at_once < begin ? begin : end - lanes_at_once;
+    const int width = static_cast<int>(end - last);
+    const auto block_of_group = [&](std::ptrdiff_t block, std::ptrdiff_t lane) {
+        const float* from = values + block * lanes + lane;
+        float* to = out + block * lanes + lane;
+        const std::ptrdiff_t count = windows - block < window ? windows - block : window;
         const auto run = [&]<class First, class Second>(First, Second, auto put) {
-            slide<First, Second>(from, to, samples, lanes, width, window, scratch, put);
+            slide<First, Second>(from, to, count, lanes, width, window, scratch, put);
         };
         switch (statistic) {
         case Statistic::mean:
-            run(Sum{}, Nothing{}, [=](float s, float) { return s * per_window; });
+            run(Sum{}, Nothing{}, [=](Vec s, Vec) { return s * per_window; });
             break;
         case Statistic::sum:
-            run(Sum{}, Nothing{}, [](float s, float) { return s; });
+            run(Sum{}, Nothing{}, [](Vec s, Vec) { return s; });
             break;
         case Statistic::max:
-            run(Max{}, Nothing{}, [](float m, float) { return m; });
+            run(Max{}, Nothing{}, [](Vec m, Vec) { return m; });
             break;
         case Statistic::min:
-            run(Min{}, Nothing{}, [](float m, float) { return m; });
+            run(Min{}, Nothing{}, [](Vec m, Vec) { return m; });
             break;
         case Statistic::range:
-            run(Max{}, Min{}, [](float high, float low) { return high - low; });
+            run(Max{}, Min{}, [](Vec high, Vec low) { return high - low; });
             break;
         case Statistic::threshold:
-            run(Sum{}, Max{}, [=](float s, float high) {
-                const float mean = s * per_window;
-                return mean + p * (high - mean);
+            run(Sum{}, Max{}, [=](Vec s, Vec high) {
+                const Vec mean = s * per_window;
+                return fma(part, high - mean, mean);
             });
             break;
         }
-    }
+    };
+    for (std::ptrdiff_t block = 0; block < windows; block += window)
+        for (std::ptrdiff_t lane = begin; lane < end; lane += lanes_at_once)
+            block_of_group(block, lane < last ? lane : last);
 }
 
 } // namespace mmme::MMME_ISA
