@@ -2,6 +2,7 @@
 # make test           install what the tests need and run them
 # make test-opencv4   the flow methods once more, against the older OpenCV
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
+# make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
 # make bench          benchmarks beside the stock libraries
 # make accuracy       F1 of spot() on films of known truth, to docs/accuracy.md; takes most of an hour
 # make roofline       what this machine could do at most
@@ -11,7 +12,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize bench accuracy roofline lint clean
+.PHONY: demo test test-opencv4 test-sanitize fuzz bench accuracy roofline lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -31,11 +32,20 @@ build/opencv4: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ "opencv-contrib-python-headless<5"
 
 # Python itself is not sanitized: it must find the sanitizers, and the library whose exceptions they watch, loaded.
-test-sanitize: .venv/for-test
-	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target build/sanitized --config-settings=build-dir=build/sanitize \
+SANITIZED := LD_PRELOAD="$$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)" \
+  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized
+
+test-sanitize: build/sanitized
+	$(SANITIZED) $(PYTEST) $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
+
+fuzz: build/sanitized
+	$(BIN)/python -m pip install --quiet atheris
+	for target in arrays frames; do $(SANITIZED) $(BIN)/python tests/fuzz.py $$target -max_total_time=600 -rss_limit_mb=4000 $(ARGS); done
+
+build/sanitized: .venv/for-test
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ --config-settings=build-dir=build/sanitize \
 	  --config-settings=cmake.define.MMME_SANITIZE=ON .
-	LD_PRELOAD="$$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)" ASAN_OPTIONS=detect_leaks=0 \
-	  PYTHONPATH=build/sanitized $(PYTEST) $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
+	touch $@
 
 bench: .venv/for-test
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)

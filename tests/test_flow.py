@@ -141,6 +141,7 @@ def test_flow_rules(
         (tvl1, {"warm_start": -1}, ValueError, "warm_start must be at least 0, got -1"),
         (tvl1, {"epsilon": "small"}, TypeError, "epsilon must be a number, got 'small'"),
         (farneback, {"poly_n": 1}, ValueError, "poly_n must be at least 3 and at most 31, got 1"),
+        (farneback, {"poly_sigma": 0.05}, ValueError, "poly_sigma must be at least 0.2, got 0.05"),
         (farneback, {"window": 0}, ValueError, "window must be at least 1, got 0"),
         (farneback, {"pyr_scale": 1.5}, ValueError, "pyr_scale must be at least 0.1 and at most 0.99, got 1.5"),
         (farneback, {"levels": -1}, ValueError, "levels must be at least 0 and at most 100, got -1"),

@@ -825,7 +825,16 @@ def test_bad_npy_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"film\.npy is not a \.npy file that can be mapped"):
         open_frames(path)
     np.save(path, scene(9))
-    path.write_bytes(path.read_bytes()[:-100])
+    whole = path.read_bytes()
+    for damaged in (
+        whole.replace(b"'shape'", b"'shap'\n"),
+        whole.replace(b"), }", b"(, }"),
+        whole.replace(b"NUMPY", b"NUMBY"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"film\.npy is not a \.npy file that can be mapped"):
+            open_frames(path)
+    path.write_bytes(whole[:-100])
     with pytest.raises(ValueError, match=r"film\.npy is not a \.npy file that can be mapped"):
         open_frames(path)
     np.save(path, np.zeros((9, 9), np.uint8))

@@ -1,4 +1,5 @@
-"""Files that appear under their name only when they are whole, and tables that are written as they are computed."""
+"""Files that appear under their name only when they are whole, tables that are written as they are computed, and arrays
+that are mapped."""
 
 from __future__ import annotations
 
@@ -9,9 +10,13 @@ import json
 import os
 import tempfile
 import time
+import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def _umask() -> int:
@@ -21,6 +26,15 @@ def _umask() -> int:
 
 
 _UMASK = _umask()  # it can only be read by setting it, which threads would notice later
+
+
+def map_npy(path: Path) -> NDArray[Any]:
+    """Map the array in a .npy file; ValueError where there is none, or one of Python objects."""
+    try:
+        mapped: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (EOFError, OverflowError, SyntaxError, TypeError, tokenize.TokenError) as error:
+        raise ValueError(f"its header is damaged: {error}") from error
+    return mapped
 
 
 @contextlib.contextmanager

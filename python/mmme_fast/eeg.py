@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mmme_fast._arrays import channels, number, one_of, whole
 from mmme_fast._backend import active_backend, kernels, resolve_threads
-from mmme_fast._files import save, write_csv, write_parquet, written
+from mmme_fast._files import map_npy, save, write_csv, write_parquet, written
 
 logger = logging.getLogger("mmme_fast")
 
@@ -263,7 +263,7 @@ class _Plan:
 
     @classmethod
     def of(cls, sfreq: float, chosen: dict[str, Any]) -> _Plan:
-        sfreq = number(sfreq, "sfreq", low=0, open_low=True)
+        sfreq = number(sfreq, "sfreq", low=0, high=1e9, open_low=True)
         window = number(chosen["window"], "window", low=0, open_low=True)
         for name, allowed in (
             ("taper", tuple(_TAPERS)),
@@ -286,7 +286,7 @@ class _Plan:
         if output == "entropy" and chosen["sides"] != "one":
             raise ValueError(f"sides must be 'one' for output='entropy', got {chosen['sides']!r}")
 
-        n = round(window * sfreq)
+        n = round(min(window * sfreq, 2.0**53))
         segment, offsets, nfft = _segments(n, sfreq, window, chosen)
         a, b = _TAPERS[chosen["taper"]]
         period = max(segment - chosen["taper"].endswith("_symmetric"), 1)
@@ -521,13 +521,16 @@ def _segments(n: int, sfreq: float, window: float, chosen: dict[str, Any]) -> tu
     overlap = number(chosen["overlap"], "overlap", low=0, high=0.99)
     segment, offsets = n, np.zeros(1, np.int64)
     if subwindow is not None:
-        segment = round(number(subwindow, "subwindow", low=0, open_low=True) * sfreq)
+        segment = round(min(number(subwindow, "subwindow", low=0, open_low=True) * sfreq, n + 1))
         if not 2 <= segment <= min(n, longest):
             raise ValueError(
                 f"subwindow must be 2 to {min(n, longest)} samples of 1 / {sfreq:g} s, within the window, got "
                 f"{subwindow!r} s"
             )
-        offsets = np.arange(0, n - segment + 1, segment - int(overlap * segment + 1e-9), dtype=np.int64)
+        step = segment - int(overlap * segment + 1e-9)
+        if (n - segment) // step >= longest:
+            raise ValueError(f"window must hold at most {longest} sub-windows, got {(n - segment) // step + 1}")
+        offsets = np.arange(0, n - segment + 1, step, dtype=np.int64)
     if nfft is None:
         return segment, offsets, segment
     nfft = whole(nfft, "nfft", low=2, high=longest)
@@ -735,7 +738,7 @@ def open_recording(
         raise ValueError(f"{path} is part of a recording; open its {path.with_suffix(_HEADER_OF[kind]).name}")
     if kind == ".npy":
         try:
-            data = np.lib.format.open_memmap(path, mode="r")
+            data = map_npy(path)
         except ValueError as error:
             raise _unreadable(path, error) from error
         return _from_array(str(path), data, sfreq, pick)
@@ -778,7 +781,7 @@ def _picked(names: Sequence[str], types: Sequence[str], pick: str | Sequence[str
 def _from_array(source: str, data: NDArray[Any], sfreq: float | None, pick: str | Sequence[str]) -> Recording:
     if sfreq is None:
         raise ValueError(f"sfreq must be given for {source}, which cannot say it, got None")
-    sfreq = number(sfreq, "sfreq", low=0, open_low=True)
+    sfreq = number(sfreq, "sfreq", low=0, high=1e9, open_low=True)
     if data.ndim != 2 or 0 in data.shape:
         raise ValueError(f"{source} must be 2-D (channel, sample) and not empty, got shape {data.shape}")
     if data.dtype.kind not in "fiu":

@@ -145,7 +145,7 @@ def farneback(
     poly_n : int, default 7
         Pixels to each side in the neighbourhood of the polynomial expansion (2 * poly_n + 1 wide), as in OpenCV.
     poly_sigma : float, default 1.5
-        Standard deviation of the Gaussian that weights that neighbourhood.
+        Standard deviation of the Gaussian that weights that neighbourhood, at least 0.2 pixels.
     gaussian : bool, default False
         Average with a Gaussian window instead of a box (OPTFLOW_FARNEBACK_GAUSSIAN).
     initial_flow : array_like, (y, x, 2) or (frame, y, x, 2), optional
@@ -169,7 +169,7 @@ def farneback(
     """
     a, b, single = pairs(prev, curr)
     pyr_scale = number(pyr_scale, "pyr_scale", low=0.1, high=0.99)
-    poly_sigma = number(poly_sigma, "poly_sigma", low=0, open_low=True)
+    poly_sigma = number(poly_sigma, "poly_sigma", low=0.2)  # narrower, and the neighbours have no weight left
     levels = whole(levels, "levels", low=0, high=100)
     window = whole(window, "window", low=1)
     iterations = whole(iterations, "iterations", low=1)

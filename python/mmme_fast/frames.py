@@ -33,6 +33,7 @@ from mmme_fast import _arrays, _faces
 from mmme_fast._arrays import MIN_SIZE
 from mmme_fast._backend import get_num_threads
 from mmme_fast._faces import Box
+from mmme_fast._files import map_npy
 
 __all__ = ["Frames", "open_frames"]
 
@@ -662,10 +663,9 @@ class _Array(_Source):
 
 def _mapped(path: Path) -> Array:
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return map_npy(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not a .npy file that can be mapped: {error}") from error
-    return array
 
 
 def _ahead(jobs: Iterator[Callable[[], _Picture]], threads: int) -> Pictures:
