@@ -5,13 +5,14 @@
 # make bench          benchmarks beside the stock libraries
 # make accuracy       F1 of spot() on films of known truth, to docs/accuracy.md; takes most of an hour
 # make roofline       what this machine could do at most
+# make docs           these pages as HTML, in build/docs
 # make lint           ruff, mypy, clang-format, and the kernels with warnings as errors
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize bench accuracy roofline lint clean
+.PHONY: demo test test-opencv4 test-sanitize bench accuracy roofline docs lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -48,6 +49,10 @@ roofline: benchmarks/roofline.cpp
 	$(CXX) -std=c++20 -O3 -fno-math-errno -march=native -mprefer-vector-width=512 -o build/roofline $<
 	build/roofline
 
+# -W: warnings are errors; -n: so are references to nothing. Examples are run by the tests (tests/test_docs.py).
+docs: .venv/for-docs
+	$(BIN)/python -m sphinx -W -n --keep-going -q -j auto -d build/doctrees docs build/docs
+
 lint: .venv/for-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,6 +65,7 @@ lint: .venv/for-lint
 extras-demo := [eeg,report]
 extras-test := [test]
 extras-lint := [test,lint]
+extras-docs := [test,docs]
 WERROR ?= OFF
 werror-lint := ON
 .venv/for-%: $(SOURCES) | $(BIN)/python

@@ -41,6 +41,11 @@ def backends() -> tuple[str, ...]:
     tuple of str
         Of "avx512", "avx2", "baseline" (native, by instruction set; "baseline" is SSE4.2 on x86-64 and the compiler's
         default elsewhere) and "numba".
+
+    Examples
+    --------
+    >>> mf.backends()[-1]
+    'numba'
     """
     native = () if _core is None else tuple(_core.supported())
     return (*native, _NUMBA)
@@ -58,6 +63,11 @@ def use_backend(name: str) -> None:
     ------
     ValueError
         When `name` is not one of `backends()`.
+
+    Examples
+    --------
+    >>> mf.use_backend("numba")
+    >>> mf.use_backend(mf.backends()[0])  # the fastest, which is the default
     """
     _use(name, "name")
 
@@ -93,6 +103,13 @@ def set_num_threads(threads: int | None) -> None:
     ----------
     threads : int or None
         At least 1; None returns to the default, which `get_num_threads` describes.
+
+    Examples
+    --------
+    >>> mf.set_num_threads(2)
+    >>> mf.get_num_threads()
+    2
+    >>> mf.set_num_threads(None)
     """
     global _threads
     _threads = None if threads is None else _at_least_one(threads, "threads")
@@ -107,6 +124,11 @@ def get_num_threads() -> int:
         What `set_num_threads` said; or else MMME_FAST_NUM_THREADS; or else 1 in a task of Dask or joblib, whose workers
         share out the CPUs already, and elsewhere the CPUs that this process may use: by its affinity, and by the CPU
         quota of its control group, rounded up.
+
+    Examples
+    --------
+    >>> mf.get_num_threads() >= 1
+    True
     """
     if _threads is not None:
         return _threads
@@ -176,6 +198,10 @@ def release_workspaces() -> None:
 
     A thread keeps what the largest call so far needed of it, up to some 50 MB for frames of 512 x 512 pixels, and frees
     it when it ends. Other threads may be computing: what they use is freed as soon as they no longer do.
+
+    Examples
+    --------
+    >>> mf.release_workspaces()
     """
     if _core is not None:
         _core.release_workspaces()
@@ -204,6 +230,11 @@ def sys_info() -> dict[str, Any]:
     dict
         Keys "mmme_fast", "python", "platform", "cpus", "threads", "backend", "backends", and one per dependency with
         its version, or None when it is not installed.
+
+    Examples
+    --------
+    >>> mf.sys_info()["mmme_fast"] == mf.__version__
+    True
     """
     from importlib import metadata
 

@@ -70,6 +70,12 @@ def find_peaks(signal: ArrayLike, *, height: float, distance: float = 1) -> NDAr
     -------
     ndarray of int, (peak,)
         Their samples, rising. A flat top counts once, in its middle; what reaches an end of the signal is no peak.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import find_peaks
+    >>> find_peaks([0, 2, 0, 3, 0, 1, 0], height=1.5)
+    array([1, 3])
     """
     x = _signal(signal, "signal")
     distance = number(distance, "distance", low=1)
@@ -97,6 +103,12 @@ def peak_threshold(signal: ArrayLike, p: float) -> float:
         Finite numbers.
     p : float
         0 to 1.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import peak_threshold
+    >>> peak_threshold([0, 0, 0, 4], p=0.5)
+    2.5
     """
     x = _signal(signal, "signal")
     mean = float(x.mean())
@@ -127,6 +139,15 @@ def softnet_intervals(scores: ArrayLike, k: int, *, p: float = 0.55) -> tuple[Fl
     ----------
     Liong, See, Wong, "Shallow optical flow three-stream CNN for macro- and micro-expression spotting from long videos",
     ICIP 2021, and its code.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import softnet_intervals
+    >>> scores = np.zeros(60)
+    >>> scores[25:35] = 1
+    >>> means, intervals = softnet_intervals(scores, k=5)
+    >>> intervals
+    array([[25, 30, 35]])
     """
     x = _signal(scores, "scores")
     k = whole(k, "k", low=1)
@@ -173,6 +194,17 @@ def lbp_histograms(
     ----------
     Ojala, Pietikainen, Maenpaa, "Multiresolution gray-scale and rotation invariant texture classification with local
     binary patterns", IEEE TPAMI 24, 2002.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import lbp_histograms
+    >>> from mmme_fast import synth
+    >>> film = synth.film(0.5, fps=20, size=64, seed=1, micro=0, macro=0, blinks=0).frames()
+    >>> histograms = lbp_histograms(film)
+    >>> histograms.shape
+    (10, 6, 6, 59)
+    >>> bool(np.allclose(histograms.sum(axis=-1), 1))
+    True
     """
     array = frames(pictures, "pictures")
     rows = whole(rows, "rows", low=1, high=array.shape[-2] - 2 * LBP_MARGIN)
@@ -204,6 +236,13 @@ def feature_difference(histograms: ArrayLike, k: int, *, threads: int | None = N
     ----------
     Moilanen, Zhao, Pietikainen, "Spotting rapid facial movements from videos using appearance-based feature difference
     analysis", ICPR 2014.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import feature_difference
+    >>> still = np.full((10, 6, 6, 59), 1 / 59)
+    >>> feature_difference(still, 3).shape, feature_difference(still, 3).max()
+    ((4, 6, 6), np.float32(0.0))
     """
     array = np.ascontiguousarray(histograms, np.float32)
     if array.ndim != 4:
@@ -229,8 +268,8 @@ def directional_difference(
     """Main directional maximal difference (MDMD) of two flow fields over a lattice of blocks.
 
     In each block the quarter turn in which most vectors of `a` point is its main direction. Over the pixels whose `a`
-    points there, the differences |a| - |b| are sorted; the result is the mean of the largest third (rounded down, at
-    least one).
+    points there, the differences ``|a| - |b|`` are sorted; the result is the mean of the largest third (rounded down,
+    at least one).
 
     Parameters
     ----------
@@ -253,6 +292,13 @@ def directional_difference(
     Wang, Wu, Qian, Li, Fu, "A main directional maximal difference analysis for spotting facial movements from long-term
     videos", Neurocomputing 230, 2017. He, Wang, Li, Yap, "Spotting macro- and micro-expression intervals in long video
     sequences", FG 2020.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import directional_difference
+    >>> a = np.broadcast_to([2.0, 0.0], (60, 60, 2))  # everything goes right by 2 px, and then comes back to 0.5
+    >>> directional_difference(a, a / 4, rows=1, columns=2)
+    array([[1.5, 1.5]], dtype=float32)
     """
     first, second = flow_fields(a, "a"), flow_fields(b, "b")
     if first.shape != second.shape:
@@ -838,6 +884,12 @@ def configured(method: str | Method, preset: str | None = None) -> Method:
     preset : {"casme2", "casme3", "samm-lv", "smic", "4dme", "mmme"}, optional
         "casme2" is CAS(ME)^2. Its lengths in frames become seconds at its own frame rate, so that a film at that rate
         is treated as published, and one at another rate alike. "matched" has nothing that depends on the data set.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import configured
+    >>> configured("strain", "casme2")
+    Strain(k=(0.2, 0.6), p=0.3, rate=50.0)
     """
     lengths = None if preset is None else PRESETS[one_of(preset, "preset", tuple(PRESETS))]
     if not isinstance(method, str):
@@ -893,8 +945,8 @@ def softnet_features(
     k : int
         Half the mean length of the expressions sought, in frames (`PRESETS`).
     landmarks : array_like, (68, 2), optional
-        dlib's 68 landmarks of the first frame, (x, y) in pixels, rounded to whole ones. Default: those of a frontal
-        face that fills the crop.
+        The 68 of dlib in the first frame, (x, y) in pixels, rounded to whole ones. Default: those of a frontal face
+        that fills the crop.
     flow : {"tvl1", "farneback", "dis"}, default "tvl1"
         Published is "tvl1".
     threads : int, optional
@@ -921,6 +973,14 @@ def softnet_features(
     ----------
     Liong, See, Wong, "Shallow optical flow three-stream CNN for macro- and micro-expression spotting from long videos",
     ICIP 2021, and its code.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> from mmme_fast.methods import softnet_features
+    >>> film = synth.film(0.5, fps=30, size=128, seed=1, micro=0, macro=0, blinks=0).frames()
+    >>> softnet_features(film, k=6).shape
+    (9, 42, 42, 3)
     """
     array = frames(pictures, "pictures")
     if array.ndim != 3 or array.shape[1:] != (SOFTNET_SIZE, SOFTNET_SIZE):

@@ -43,6 +43,13 @@ def sliding_window(
     van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels", Pattern
     Recognition Letters 13, 1992. Moilanen, Zhao, Pietikainen, "Spotting rapid facial movements from videos using
     appearance-based feature difference analysis", ICPR 2014 (the threshold).
+
+    Examples
+    --------
+    >>> mf.sliding_window([1, 2, 3, 4, 5], 2)
+    array([1.5, 2.5, 3.5, 4.5], dtype=float32)
+    >>> mf.sliding_window([1, 2, 3, 4, 5], 3, "max")
+    array([3., 4., 5.], dtype=float32)
     """
     array = np.ascontiguousarray(values, np.float32)
     if array.ndim not in (1, 2):
@@ -72,6 +79,13 @@ def block_means(values: ArrayLike, rows: int, columns: int, *, threads: int | No
     Returns
     -------
     ndarray of float32, (frame, rows, columns) or (frame, rows, columns, channel)
+
+    Examples
+    --------
+    >>> from mmme_fast.spotting import block_means
+    >>> block_means(np.arange(16).reshape(1, 4, 4), 2, 2)
+    array([[[ 2.5,  4.5],
+            [10.5, 12.5]]], dtype=float32)
     """
     array = np.ascontiguousarray(values, np.float32)
     if array.ndim not in (3, 4):
