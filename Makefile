@@ -2,6 +2,7 @@
 # make test           install what the tests need and run them
 # make test-opencv4   the flow methods once more, against the older OpenCV
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
+# make wheels         a wheel for each Python here, installed without a compiler and tried
 # make bench          benchmarks beside the stock libraries
 # make accuracy       F1 of spot() on films of known truth, to docs/accuracy.md; takes most of an hour
 # make roofline       what this machine could do at most
@@ -12,7 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize bench accuracy roofline docs lint clean
+.PHONY: demo test test-opencv4 test-sanitize wheels bench accuracy roofline docs lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -37,6 +38,9 @@ test-sanitize: .venv/for-test
 	  --config-settings=cmake.define.MMME_SANITIZE=ON .
 	LD_PRELOAD="$$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH=build/sanitized $(PYTEST) $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
+
+wheels:
+	$(PYTHON) tests/wheels.py $(ARGS)
 
 bench: .venv/for-test
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)

@@ -92,11 +92,12 @@ def main() -> None:
             if theirs:
                 axis.plot(theirs, error, "o", color=f"C{i}", markersize=9, fillstyle="none")
                 axis.plot([theirs, rate], [error, error], ":", color=f"C{i}", linewidth=1)
-        axis.set(xscale="log", xlabel="pairs per second, one thread", title=f"{size} x {size}", ylim=(0, None))
+        axis.set(xscale="log", xlabel="pairs per second, one thread", title=f"{size} x {size}")
         axis.grid(color="#ddd", which="both", linewidth=0.5)
     axes[0].plot([], [], "o", color="#666", markersize=9, fillstyle="none", label="OpenCV's speed")
     axes[0].set_ylabel("mean error of the flow, px")
-    axes[0].legend(fontsize=8)
+    axes[0].set_ylim(0, 1.08 * max(axis.dataLim.ymax for axis in axes))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(Path("docs") / "flow_choice.png", dpi=110, metadata={"Software": None})
 
 

@@ -222,21 +222,30 @@ def _at_least_one(value: int | str, argument: str) -> int:
     return number
 
 
+_PACKAGES = (
+    "numpy", "numba", "llvmlite", "av", "mne", "scikit-image", "bioread", "scipy", "neurokit2", "plotly", "tqdm",
+    "openpyxl", "zarr", "dask", "distributed", "pandas", "pyarrow", "xarray",
+)  # fmt: skip
+_CV2_WHEELS = [f"opencv{contrib}-python{headless}" for contrib in ("", "-contrib") for headless in ("", "-headless")]
+
+
 def sys_info() -> dict[str, Any]:
     """Return what a bug report needs: versions, machine, backends, threads.
 
     Returns
     -------
     dict
-        Keys "mmme_fast", "python", "platform", "cpus", "threads", "backend", "backends", and one per dependency with
-        its version, or None when it is not installed.
+        Keys "mmme_fast", "python", "platform", "cpu" (its name), "cpus" (all, and those that this process may use),
+        "threads", "backend", "backends", "environment" (variables MMME_FAST_* that are set), one per package that is
+        used, with its version, or None when it is not installed, and "cv2": the wheels that bring it, with versions.
+        More than one overwrite each other.
 
     Examples
     --------
     >>> mf.sys_info()["mmme_fast"] == mf.__version__
     True
     """
-    from importlib import metadata
+    from importlib import metadata, util
 
     from mmme_fast import __version__
 
@@ -246,15 +255,27 @@ def sys_info() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             return None
 
-    cv2_wheels = [f"opencv{contrib}-python{headless}" for contrib in ("", "-contrib") for headless in ("", "-headless")]
-    packages = ["numpy", "numba", "av", "mne", "plotly", "scipy", *cv2_wheels]
+    cv2 = [f"{wheel} {found}" for wheel in _CV2_WHEELS if (found := version(wheel))]
+    if not cv2 and util.find_spec("cv2") is not None:
+        cv2 = ["installed, by none of the wheels"]
     return {
         "mmme_fast": __version__,
-        "python": sys.version.split()[0],
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "platform": platform.platform(),
-        "cpus": os.cpu_count(),
+        "cpu": _cpu_name(),
+        "cpus": f"{os.cpu_count()}, of which this process may use {min(_cpus(), _cgroup_cpus())}",
         "threads": get_num_threads(),
         "backend": active_backend(),
         "backends": list(backends()),
-        **{package: version(package) for package in packages},
+        "environment": [f"{name}={value}" for name, value in os.environ.items() if name.startswith("MMME_FAST_")],
+        **{package: version(package) for package in _PACKAGES},
+        "cv2": cv2 or None,
     }
+
+
+def _cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
