@@ -22,7 +22,6 @@ author = copyright = "the mmme_fast developers"
 version = release = mmme_fast.__version__
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
-myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 templates_path = ["_templates"]
 nitpicky = True
@@ -43,27 +42,34 @@ numpydoc_validation_checks = {
 }  # fmt: skip
 numpydoc_validation_exclude = {r"\.[A-Z]"}  # classes describe their attributes, methods are short
 
+# Headings of the API in their order, and the modules whose public names stand under each.
+SECTIONS = {
+    "Frames": ["frames"],
+    "Flow, strain, head motion": ["flow", "strain", "motion"],
+    "Spotting": ["pipeline", "results", "spotting"],
+    "Published methods": ["methods"],
+    "Scoring": ["metrics"],
+    "EEG and peripheral signals": ["eeg", "clips", "alignment", "peripherals"],
+    "Backends and threads": ["_backend"],
+    "Synthetic films and recordings": ["synth"],
+}
 # Public beside the names of the package itself: all that these modules define, and single names of others.
 MODULES = ("methods", "metrics", "synth")
 NAMES = (
-    "spotting.Matched",
-    "spotting.block_means",
-    "motion.global_motion",
-    "eeg.BandPowerStream",
-    "clips.clip_band_power",
-)
+    "spotting.Matched", "spotting.block_means", "motion.global_motion", "eeg.BandPowerStream", "clips.clip_band_power",
+)  # fmt: skip
 API = Path(__file__).parent / "api"
 
 
 def public() -> dict[str, list[str]]:
-    """The public names by the module that defines them, as its first line says what it is for."""
-    sections: dict[str, list[str]] = {}
+    """The public names by heading; a module that SECTIONS does not know has a heading of its own."""
+    headings = {module: heading for heading, modules in SECTIONS.items() for module in modules}
+    found: dict[str, list[str]] = {heading: [] for heading in SECTIONS}
 
     def add(path: str) -> None:
         module, _, name = path.rpartition(".")
-        home = getattr(importlib.import_module(module), name).__module__
-        heading = (inspect.getdoc(importlib.import_module(home)) or home).splitlines()[0].rstrip(".")
-        sections.setdefault(heading, []).append(path)
+        home = getattr(importlib.import_module(module), name).__module__.partition(".")[2]
+        found.setdefault(headings.get(home, home.capitalize()), []).append(path)
 
     for name in mmme_fast.__all__:
         if not inspect.ismodule(getattr(mmme_fast, name)):
@@ -76,13 +82,14 @@ def public() -> dict[str, list[str]]:
         for name in getattr(module, "__all__", own):
             if callable(getattr(module, name)) and not name.startswith("_"):
                 add(f"{module.__name__}.{name}")
-    return sections
+    return found
 
 
 def write_api() -> None:
     """Write the page of all public names; autosummary then makes a page of each."""
     API.mkdir(exist_ok=True)
     lines = ["API", "===", ""]
+    lines += ["Examples take ``import numpy as np`` and ``import mmme_fast as mf`` as done.", ""]
     for heading, names in public().items():
         lines += [heading, "-" * len(heading), "", ".. autosummary::", "   :toctree: .", ""]
         lines += [f"   {name}" for name in names] + [""]

@@ -68,11 +68,11 @@ def band_power() -> None:
     """Thirty seconds of one channel, a 1/f background and an alpha rhythm, by each preset and by what it stands for."""
     data = synth.recording(30, sfreq=SFREQ, channels=1, seed=3, pink=12e-6).data().astype(np.float64)
     micro = 1e12
-    mmme = mf.band_power(data, SFREQ, window=1.001, preset="mmme")[0, 0] * micro
+    mmme = mf.band_power(data, SFREQ, window=1.001, hop=1, preset="mmme")[:, 0].mean(0) * micro
     panels: dict[str, dict[str, tuple[Any, Any]]] = {
         "uV$^2$/Hz": {
-            "default": (mf.band_power(data, SFREQ)[0, 0] * micro, _scipy(data[0, :1000]) * micro),
-            "mmme": (mmme, _notebook(data[0, :1001]) * micro),
+            "default": (mf.band_power(data, SFREQ, hop=1)[:, 0].mean(0) * micro, _scipy(data[0]) * micro),
+            "mmme": (mmme, _notebook(data[0]) * micro),
             "mne": (mf.band_power(data, SFREQ, window=30, subwindow=1, preset="mne")[0, 0] * micro, _mne(data) * micro),
         },
         "part of 1-47 Hz": {
@@ -100,15 +100,16 @@ def band_power() -> None:
 
 
 def _bins(frequencies: NDArray[Any], power: NDArray[Any]) -> NDArray[Any]:
-    return np.array([power[(frequencies >= low) & (frequencies <= high)].mean() for low, high in BANDS.values()])
+    return np.array([power[..., (frequencies >= low) & (frequencies <= high)].mean() for low, high in BANDS.values()])
 
 
 def _scipy(samples: NDArray[Any]) -> NDArray[Any]:
-    return _bins(*signal.periodogram(samples, SFREQ, "hann"))
+    return _bins(*signal.periodogram(samples.reshape(-1, 1000), SFREQ, "hann"))
 
 
 def _notebook(samples: NDArray[Any]) -> NDArray[Any]:
-    return _bins(*signal.periodogram(samples, SFREQ, "boxcar", nfft=512, return_onesided=False))
+    windows = np.lib.stride_tricks.sliding_window_view(samples, 1001)[::1000]
+    return _bins(*signal.periodogram(windows, SFREQ, "boxcar", nfft=512, return_onesided=False))
 
 
 def _mne(data: NDArray[Any]) -> NDArray[Any]:

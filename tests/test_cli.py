@@ -284,7 +284,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines["backends"] == ", ".join(mmme_fast.backends())
     assert main(["info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == mmme_fast.sys_info()
-    assert {"python", "platform", "cpu", "cpus", "threads", "backend", "environment", "numpy", "av", "cv2"} <= set(lines)
+    assert {"python", "platform", "cpu", "cpus", "threads", "environment", "numpy", "dask", "cv2"} <= set(lines)
 
 
 def test_info_names_the_wheels_of_cv2(monkeypatch: pytest.MonkeyPatch) -> None:
