@@ -25,6 +25,7 @@ extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autos
 myst_heading_anchors = 3
 templates_path = ["_templates"]
 nitpicky = True
+highlight_language = "none"  # of blocks that name no language
 default_role = "obj"
 
 html_theme = "furo"

@@ -84,7 +84,7 @@ def smoke(native: bool) -> None:
         mf.use_backend(backend)
         for method in (mf.tvl1, mf.farneback, mf.dis):
             error = np.linalg.norm(method(prev, curr) - known, axis=-1).mean()
-            assert error < 0.3, f"{method.__name__} on {backend}: {error} px"
+            assert error < 0.5, f"{method.__name__} on {backend}: {error} px"
         power = mf.band_power(wave, 250, bands={"theta": (4, 8), "alpha": (8, 13)}, aggregate="sum")
         assert abs(power[0, 0, 1] - 0.5) < 1e-4, power
     mf.use_backend(mf.backends()[0])

@@ -321,15 +321,24 @@ class Strain:
 
     Unlike in SOFTNet a pair stands for its middle, not for its first frame, which dates intervals k / 2 too early.
 
+    Parameters
+    ----------
+    k : (float, float), default (0.2, 0.6)
+        Half the mean length of micro- and of macro-expressions, in seconds.
+    p : float, default 0.3
+        The threshold is mean + p (max - mean); 0.55 for SOFTNet's scores, which are less noisy.
+    rate : float or None, default 50.0
+        Frames per second: faster film is averaged in groups to about this; None takes every frame.
+
     References
     ----------
     Shreve, Godavarthy, Goldgof, Sarkar, "Macro- and micro-expression spotting in long videos using spatio-temporal
     strain", FG 2011; Liong, See, Wong, ICIP 2021 (scoring).
     """
 
-    k: tuple[float, float] = (0.2, 0.6)  # s: half the mean length of micro- and of macro-expressions
-    p: float = 0.3  # threshold: mean + p (max - mean); 0.55 for SOFTNet's scores, which are less noisy
-    rate: float | None = 50.0  # frames/s: faster film is averaged in groups to about this; None: every frame
+    k: tuple[float, float] = (0.2, 0.6)
+    p: float = 0.3
+    rate: float | None = 50.0
     width = 128  # px: frames are reduced to about this
 
     def __post_init__(self) -> None:
@@ -371,16 +380,29 @@ class Mdmd:
     film's ends, of which not every flow is known, have no part in mean and maximum; flow is Farneback's by default;
     film faster than `rate` is averaged to it.
 
+    Parameters
+    ----------
+    k : (float, float), default (12 / 30, 39 / 30)
+        For micro- and for macro-expressions, in seconds.
+    p : float, default 0.01
+        The threshold is mean + p (max - mean).
+    micro : (float, float), default (7 / 30, 16 / 30)
+        Shortest and longest micro-expression in seconds; macro is what is longer.
+    quadrant : {"atan2", "atan"}, default "atan2"
+        "atan" as in the published code (`directional_difference`).
+    rate : float or None, default 50.0
+        Frames per second: faster film is averaged in groups to about this; None takes every frame.
+
     References
     ----------
     Wang, Wu, Qian, Li, Fu, Neurocomputing 230, 2017; He, Wang, Li, Yap, FG 2020.
     """
 
-    k: tuple[float, float] = (12 / 30, 39 / 30)  # s, of micro- and macro-expressions
-    p: float = 0.01  # threshold: mean + p (max - mean)
-    micro: tuple[float, float] = (7 / 30, 16 / 30)  # s: shortest and longest micro-expression; macro is what is longer
-    quadrant: str = "atan2"  # "atan" as in the published code
-    rate: float | None = 50.0  # frames/s: faster film is averaged in groups to about this; None: every frame
+    k: tuple[float, float] = (12 / 30, 39 / 30)
+    p: float = 0.01
+    micro: tuple[float, float] = (7 / 30, 16 / 30)
+    quadrant: str = "atan2"
+    rate: float | None = 50.0
     width = 128  # px: frames are reduced to about this
 
     def __post_init__(self) -> None:
@@ -434,15 +456,24 @@ class Lbp:
     frames nearer than 2k to the film's ends have no part in mean and maximum; film faster than `rate` is averaged to
     it.
 
+    Parameters
+    ----------
+    k : (float, float), default (0.2, 0.6)
+        Half the mean length of micro- and of macro-expressions, in seconds.
+    p : float, default 0.15
+        The threshold is mean + p (max - mean).
+    rate : float or None, default 50.0
+        Frames per second: faster film is averaged in groups to about this; None takes every frame.
+
     References
     ----------
     Moilanen, Zhao, Pietikainen, ICPR 2014; Li, Hong, Moilanen, Huang, Pfister, Zhao, Pietikainen, "Towards reading
     hidden emotions", IEEE TAFFC 9, 2018. p is that of the MEGC 2019 baseline.
     """
 
-    k: tuple[float, float] = (0.2, 0.6)  # s: half the mean length of micro- and of macro-expressions
-    p: float = 0.15  # threshold: mean + p (max - mean)
-    rate: float | None = 50.0  # frames/s: faster film is averaged in groups to about this; None: every frame
+    k: tuple[float, float] = (0.2, 0.6)
+    p: float = 0.15
+    rate: float | None = 50.0
     width = 128  # px: frames are reduced to about this
 
     def __post_init__(self) -> None:
@@ -520,24 +551,51 @@ class Roi:
     empirical mode decomposition and the division of long intervals are left out. The papers speak of 1 to 5 Hz, the
     code removes only what is faster than 5 Hz: so does the default.
 
+    Parameters
+    ----------
+    regions : tuple of (x, y, width, height)
+        In parts of the crop. Default: brows, lower lids, nose wings and mouth of a frontal face that fills it.
+    head : {"global", "nose"}, default "global"
+        How the head's motion is found.
+    nose : (x, y, width, height)
+        The region for ``head="nose"``.
+    strongest : float, default 0.2
+        Part of a region's pixels, the strongest, whose mean counts.
+    band : (float, float), default (0.0, 5.0)
+        Frequencies that are kept, in Hz.
+    height : float, default 1.4
+        Pixels above the least value of the window.
+    rise : float, default 1.8
+        Pixels above the least value within a second.
+    valley : float, default 0.33
+        Part of the height over the valley down to which an interval goes.
+    shortest : float, default 0.2
+        Seconds that an interval must last.
+    micro_longest : float, default 0.5
+        Seconds up to which it is a micro-expression.
+    overlap : float, default 0.34
+        Two intervals that share more than this part of the shorter one are one.
+    rate : float or None, default 30.0
+        Frames per second: faster film is averaged in groups to about this; None takes every frame.
+
     References
     ----------
     He, "Research on micro-expression spotting method based on optical flow features", ACM MM 2021. Zhao, Tong, Zhu,
     Sheng, Dai, Xu, Xia, Jiang, Li, "Rethinking optical flow methods for micro-expression spotting", ACM MM 2022.
     """
 
-    regions: tuple[Box, ...] = REGIONS  # (x, y, width, height) in parts of the crop
-    head: str = "global"  # or "nose"
+    regions: tuple[Box, ...] = REGIONS
+    head: str = "global"
     nose: Box = NOSE
-    strongest: float = 0.2  # of a region's pixels
-    band: tuple[float, float] = (0.0, 5.0)  # Hz
-    height: float = 1.4  # px above the least value of the window
-    rise: float = 1.8  # px above the least value within a second
-    valley: float = 0.33  # of the height over the valley
-    shortest: float = 0.2  # s
-    micro_longest: float = 0.5  # s
-    overlap: float = 0.34  # of the shorter one: two intervals that share more are one
-    rate: float | None = 30.0  # frames/s: faster film is averaged in groups to about this; None: every frame
+    strongest: float = 0.2
+    band: tuple[float, float] = (0.0, 5.0)
+    height: float = 1.4
+    rise: float = 1.8
+    valley: float = 0.33
+    shortest: float = 0.2
+    micro_longest: float = 0.5
+    overlap: float = 0.34
+    rate: float | None = 30.0
     width = 256  # px: frames are reduced to about this
 
     def __post_init__(self) -> None:
@@ -853,13 +911,27 @@ Method = Matched | Roi | Strain | Mdmd | Lbp
 
 @dataclass(frozen=True)
 class Preset:
-    """A data set's frame rate and the lengths that methods use for it, in its frames."""
+    """A data set's frame rate and the lengths that methods use for it, in its frames.
+
+    Parameters
+    ----------
+    fps : float
+        Frames per second.
+    k : (int, int)
+        Of `Strain` and `Lbp`: half the mean length of micro- and of macro-expressions.
+    mdmd_k : (int, int)
+        Of `Mdmd`, for micro- and for macro-expressions.
+    micro : (int, int)
+        Shortest and longest micro-expression that `Mdmd` reports.
+    every_frame : bool, default False
+        Take every frame, as published, where the default would average groups of them.
+    """
 
     fps: float
-    k: tuple[int, int]  # of strain and lbp: half the mean length of micro- and macro-expressions
+    k: tuple[int, int]
     mdmd_k: tuple[int, int]
-    micro: tuple[int, int]  # shortest and longest micro-expression that mdmd reports
-    every_frame: bool = False  # as published, where the default would average groups of frames
+    micro: tuple[int, int]
+    every_frame: bool = False
 
 
 # CAS(ME)^2 and SAMM Long Videos: as published (SOFTNet's k, the MEGC 2020 baseline's k and lengths); the others: the
