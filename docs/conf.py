@@ -47,14 +47,15 @@ numpydoc_validation_exclude = {r"\.[A-Z]"}  # classes describe their attributes,
 SECTIONS = {
     "Frames": ["frames"],
     "Flow, strain, head motion": ["flow", "strain", "motion"],
-    "Spotting": ["pipeline", "results", "spotting"],
+    "Spotting": ["pipeline", "many", "results", "spotting"],
     "Published methods": ["methods"],
     "Scoring": ["metrics"],
     "EEG and peripheral signals": ["eeg", "clips", "alignment", "peripherals"],
+    "In place of OpenCV": ["patch"],
     "Backends and threads": ["_backend"],
     "Synthetic films and recordings": ["synth"],
 }
-# Public beside the names of the package itself: all that these modules define, and single names of others.
+# Public beside the package's `__all__`: that of these modules, and single names of others.
 MODULES = ("methods", "metrics", "synth")
 NAMES = (
     "spotting.Matched", "spotting.block_means", "motion.global_motion", "eeg.BandPowerStream", "clips.clip_band_power",
@@ -79,9 +80,8 @@ def public() -> dict[str, list[str]]:
         add(f"mmme_fast.{name}")
     for each in MODULES:
         module = importlib.import_module(f"mmme_fast.{each}")
-        own = [name for name, item in vars(module).items() if getattr(item, "__module__", "") == module.__name__]
-        for name in getattr(module, "__all__", own):
-            if callable(getattr(module, name)) and not name.startswith("_"):
+        for name in module.__all__:
+            if callable(getattr(module, name)):
                 add(f"{module.__name__}.{name}")
     return found
 
@@ -92,6 +92,8 @@ def write_api() -> None:
     lines = ["API", "===", ""]
     lines += ["Examples take ``import numpy as np`` and ``import mmme_fast as mf`` as done.", ""]
     for heading, names in public().items():
+        if not names:
+            continue
         lines += [heading, "-" * len(heading), "", ".. autosummary::", "   :toctree: .", ""]
         lines += [f"   {name}" for name in names] + [""]
     text = "\n".join(lines)

@@ -21,6 +21,12 @@ from mmme_fast.flow import FLOWS
 from mmme_fast.spotting import Matched, block_means, sliding_window
 from mmme_fast.strain import optical_strain
 
+__all__ = [
+    "METHODS", "PRESETS", "Expression", "Lbp", "Mdmd", "Preset", "Roi", "Spotted", "Strain", "configured",
+    "directional_difference", "feature_difference", "find_peaks", "lbp_histograms", "peak_threshold",
+    "softnet_features", "softnet_intervals",
+]  # fmt: skip
+
 Floats = NDArray[np.float64]
 Flow = Callable[..., NDArray[np.float32]]
 Samples = Iterable[NDArray[np.float32]]

@@ -20,6 +20,11 @@ import numpy as np
 
 from mmme_fast._arrays import number, one_of, whole
 
+__all__ = [
+    "Evaluation", "Hit", "Recognition", "Score", "Segment", "evaluate", "pool", "read_predictions", "read_truth",
+    "sweep",
+]  # fmt: skip
+
 TYPES = ("micro", "macro")
 BLINK = "blink"  # no expression: left out wherever it occurs
 MATCHINGS = ("official", "one-to-one")
