@@ -69,7 +69,7 @@ lint: .venv/for-lint
 extras-demo := [eeg,report]
 extras-test := [test]
 extras-lint := [test,lint]
-extras-docs := [test,docs]
+extras-docs := [docs]
 WERROR ?= OFF
 werror-lint := ON
 .venv/for-%: $(SOURCES) | $(BIN)/python
