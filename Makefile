@@ -2,11 +2,11 @@
 # make test           install what the tests need and run them
 # make test-opencv4   the flow methods once more, against the older OpenCV
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
+# make docs           the documentation as HTML, in build/docs
 # make wheels         a wheel for each Python here, installed without a compiler and tried
 # make bench          benchmarks beside the stock libraries
 # make accuracy       F1 of spot() on films of known truth, to docs/accuracy.md; takes most of an hour
 # make roofline       what this machine could do at most
-# make docs           these pages as HTML, in build/docs
 # make lint           ruff, mypy, clang-format, and the kernels with warnings as errors
 
 PYTHON ?= python3
