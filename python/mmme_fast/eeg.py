@@ -192,8 +192,8 @@ def band_power(
     precision : {"single", "double"}, default "single"
         Within 5e-5 of SciPy's double precision, or the same to the digits of the result. Double is slower; see Notes.
     preset : {"mmme", "yasa", "mne", "matlab"}, optional
-        The convention of the MMME data set's notebooks, of ``yasa.bandpower``, of ``mne.time_frequency.
-        psd_array_welch`` or of MATLAB's ``bandpower``: a row of `PRESETS`. (MATLAB counts no bin at sfreq / 2.)
+        The convention of the MMME data set's notebooks, of ``yasa.bandpower``, of MNE's ``psd_array_welch`` or of
+        MATLAB's ``bandpower``: a row of `PRESETS`. (MATLAB counts no bin at sfreq / 2.)
     threads : int, optional
         Default: `get_num_threads()`.
 
