@@ -3,6 +3,8 @@
 # make test-opencv4   the flow methods once more, against the older OpenCV
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
 # make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
+# make docs           the documentation as HTML, in build/docs
+# make wheels         a wheel for each Python here, installed without a compiler and tried
 # make bench          benchmarks beside the stock libraries
 # make accuracy       F1 of spot() on films of known truth, to docs/accuracy.md; takes most of an hour
 # make roofline       what this machine could do at most
@@ -12,7 +14,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize fuzz bench accuracy roofline lint clean
+.PHONY: demo test test-opencv4 test-sanitize fuzz wheels bench accuracy roofline docs lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -47,6 +49,9 @@ build/sanitized: .venv/for-test
 	  --config-settings=cmake.define.MMME_SANITIZE=ON .
 	touch $@
 
+wheels:
+	$(PYTHON) tests/wheels.py $(ARGS)
+
 bench: .venv/for-test
 	$(BIN)/python -m pytest benchmarks --benchmark-group-by=group --benchmark-json=build/bench.json $(ARGS)
 
@@ -57,6 +62,10 @@ roofline: benchmarks/roofline.cpp
 	mkdir -p build
 	$(CXX) -std=c++20 -O3 -fno-math-errno -march=native -mprefer-vector-width=512 -o build/roofline $<
 	build/roofline
+
+# -W: warnings are errors; -n: so are references to nothing. Examples are run by the tests (tests/test_docs.py).
+docs: .venv/for-docs
+	$(BIN)/python -m sphinx -W -n --keep-going -q -j auto -d build/doctrees docs build/docs
 
 lint: .venv/for-lint
 	$(BIN)/ruff check .
@@ -77,6 +86,7 @@ build/clang/selfcheck: $(shell find cpp) CMakeLists.txt
 extras-demo := [eeg,report]
 extras-test := [test]
 extras-lint := [test,lint]
+extras-docs := [docs]
 WERROR ?= OFF
 werror-lint := ON
 .venv/for-%: $(SOURCES) | $(BIN)/python

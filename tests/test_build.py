@@ -1,5 +1,6 @@
 """What was built, without a clock: hot loops are vector instructions, no instruction set lends its code to another, and
-the kernels give their recorded results without Python, here and on another architecture."""
+the kernels give their recorded results without Python, here and on another architecture. And what installing it brings:
+no extra a second cv2."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import mmme_fast
 from mmme_fast import _backend
@@ -168,3 +171,26 @@ def test_selfcheck_passes_on_aarch64(tmp_path: Path) -> None:
     )  # fmt: skip
     output(cmake, "--build", tmp_path, "--parallel", "2")
     output(emulator, "-L", "/usr/aarch64-linux-gnu", tmp_path / "selfcheck", ROOT / "cpp" / "selfcheck.txt")
+
+
+def brought(package: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> set[str]:
+    """Names of all that a package with these extras requires, as far as it is installed here."""
+    if (package, extras) in seen:
+        return set()
+    seen.add((package, extras))
+    try:
+        lines = metadata.requires(package) or []
+    except metadata.PackageNotFoundError:
+        return {package}
+    names = {package}
+    for one in map(Requirement, lines):
+        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            names |= brought(one.name.lower().replace("_", "-"), frozenset(one.extras), seen)
+    return names
+
+
+@pytest.mark.parametrize("extra", ["", *(metadata.metadata("mmme_fast").get_all("Provides-Extra") or [])])
+def test_no_extra_brings_a_second_cv2(extra: str) -> None:
+    """The wheels of cv2 overwrite each other: which one there is, if any, is for the user to say."""
+    wheels = {name for name in brought("mmme-fast", frozenset([extra]), set()) if name.startswith("opencv")}
+    assert wheels == ({"opencv-contrib-python-headless"} if extra in ("opencv", "test") else set())

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata, util
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +284,24 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines["backends"] == ", ".join(mmme_fast.backends())
     assert main(["info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == mmme_fast.sys_info()
+    assert {"python", "platform", "cpu", "cpus", "threads", "environment", "numpy", "dask", "cv2"} <= set(lines)
+
+
+def test_info_names_the_wheels_of_cv2(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"opencv-python": "4.12", "opencv-contrib-python-headless": "5.0"}
+
+    def version(package: str) -> str:
+        if package not in installed:
+            raise metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(metadata, "version", version)
+    info = mmme_fast.sys_info()
+    assert info["cv2"] == ["opencv-python 4.12", "opencv-contrib-python-headless 5.0"]
+    assert info["mne"] is None
+    installed.clear()
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "cv2" else name)
+    assert mmme_fast.sys_info()["cv2"] is None
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,11 @@ def backends() -> tuple[str, ...]:
     tuple of str
         Of "avx512", "avx2", "baseline" (native, by instruction set; "baseline" is SSE4.2 on x86-64 and the compiler's
         default elsewhere) and "numba".
+
+    Examples
+    --------
+    >>> mf.backends()[-1]
+    'numba'
     """
     native = () if _core is None else tuple(_core.supported())
     return (*native, _NUMBA)
@@ -58,6 +63,11 @@ def use_backend(name: str) -> None:
     ------
     ValueError
         When `name` is not one of `backends()`.
+
+    Examples
+    --------
+    >>> mf.use_backend("numba")
+    >>> mf.use_backend(mf.backends()[0])  # the fastest, which is the default
     """
     _use(name, "name")
 
@@ -93,6 +103,13 @@ def set_num_threads(threads: int | None) -> None:
     ----------
     threads : int or None
         At least 1; None returns to the default, which `get_num_threads` describes.
+
+    Examples
+    --------
+    >>> mf.set_num_threads(2)
+    >>> mf.get_num_threads()
+    2
+    >>> mf.set_num_threads(None)
     """
     global _threads
     _threads = None if threads is None else _at_least_one(threads, "threads")
@@ -107,6 +124,11 @@ def get_num_threads() -> int:
         What `set_num_threads` said; or else MMME_FAST_NUM_THREADS; or else 1 in a task of Dask or joblib, whose workers
         share out the CPUs already, and elsewhere the CPUs that this process may use: by its affinity, and by the CPU
         quota of its control group, rounded up.
+
+    Examples
+    --------
+    >>> mf.get_num_threads() >= 1
+    True
     """
     if _threads is not None:
         return _threads
@@ -176,6 +198,10 @@ def release_workspaces() -> None:
 
     A thread keeps what the largest call so far needed of it, up to some 50 MB for frames of 512 x 512 pixels, and frees
     it when it ends. Other threads may be computing: what they use is freed as soon as they no longer do.
+
+    Examples
+    --------
+    >>> mf.release_workspaces()
     """
     if _core is not None:
         _core.release_workspaces()
@@ -196,16 +222,30 @@ def _at_least_one(value: int | str, argument: str) -> int:
     return number
 
 
+_PACKAGES = (
+    "numpy", "numba", "llvmlite", "av", "mne", "scikit-image", "bioread", "scipy", "neurokit2", "plotly", "tqdm",
+    "openpyxl", "zarr", "dask", "distributed", "pandas", "pyarrow", "xarray",
+)  # fmt: skip
+_CV2_WHEELS = [f"opencv{contrib}-python{headless}" for contrib in ("", "-contrib") for headless in ("", "-headless")]
+
+
 def sys_info() -> dict[str, Any]:
     """Return what a bug report needs: versions, machine, backends, threads.
 
     Returns
     -------
     dict
-        Keys "mmme_fast", "python", "platform", "cpus", "threads", "backend", "backends", and one per dependency with
-        its version, or None when it is not installed.
+        Keys "mmme_fast", "python", "platform", "cpu" (its name), "cpus" (all, and those that this process may use),
+        "threads", "backend", "backends", "environment" (variables MMME_FAST_* that are set), one per package that is
+        used, with its version, or None when it is not installed, and "cv2": the wheels that bring it, with versions.
+        More than one overwrite each other.
+
+    Examples
+    --------
+    >>> mf.sys_info()["mmme_fast"] == mf.__version__
+    True
     """
-    from importlib import metadata
+    from importlib import metadata, util
 
     from mmme_fast import __version__
 
@@ -215,15 +255,27 @@ def sys_info() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             return None
 
-    cv2_wheels = [f"opencv{contrib}-python{headless}" for contrib in ("", "-contrib") for headless in ("", "-headless")]
-    packages = ["numpy", "numba", "av", "mne", "plotly", "scipy", *cv2_wheels]
+    cv2 = [f"{wheel} {found}" for wheel in _CV2_WHEELS if (found := version(wheel))]
+    if not cv2 and util.find_spec("cv2") is not None:
+        cv2 = ["installed, by none of the wheels"]
     return {
         "mmme_fast": __version__,
-        "python": sys.version.split()[0],
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "platform": platform.platform(),
-        "cpus": os.cpu_count(),
+        "cpu": _cpu_name(),
+        "cpus": f"{os.cpu_count()}, of which this process may use {min(_cpus(), _cgroup_cpus())}",
         "threads": get_num_threads(),
         "backend": active_backend(),
         "backends": list(backends()),
-        **{package: version(package) for package in packages},
+        "environment": [f"{name}={value}" for name, value in os.environ.items() if name.startswith("MMME_FAST_")],
+        **{package: version(package) for package in _PACKAGES},
+        "cv2": cv2 or None,
     }
+
+
+def _cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

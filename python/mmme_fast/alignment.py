@@ -139,6 +139,25 @@ def align(
     and, for each, the slopes that bring others onto the line; nothing is drawn at random. The fit is least squares with
     a prior of 100 ppm on the skew, worth as much as a jitter of 2 ms: three markers in ten seconds cannot tell the skew
     and leave it near 0, two in ten minutes shrink it by less than 1 %. Fewer pairs than 3 have little to contradict.
+
+    Examples
+    --------
+    The recording began 2.5 s before the film:
+
+    >>> clocks = mf.align(offset=2.5)
+    >>> clocks.film_to_eeg([0, 1])
+    array([2.5, 3.5])
+
+    Or both saw the same markers:
+
+    >>> from mmme_fast import synth
+    >>> made = synth.recording(200, sfreq=100, channels=1, seed=1, clip=20, gap=2, offset=2.5)
+    >>> made.write("session.vhdr").name
+    'session.vhdr'
+    >>> seen = [(clip.start_s, str(clip.code)) for clip in made.clips]
+    >>> clocks = mf.align(recording=mf.open_recording("session.vhdr"), markers=seen, preset="mmme")
+    >>> round(clocks.offset, 2), len(clocks.pairs)
+    (2.5, 8)
     """
     if preset is not None:
         one_of(preset, "preset", ("mmme",))

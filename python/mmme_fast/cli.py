@@ -567,7 +567,7 @@ def _info(arguments: argparse.Namespace) -> None:
         return
     width = max(map(len, info))
     for key, value in info.items():
-        text = ", ".join(value) if isinstance(value, list) else "not installed" if value is None else value
+        text = ", ".join(value) or "-" if isinstance(value, list) else "not installed" if value is None else value
         print(f"{key:{width}}  {text}")
 
 

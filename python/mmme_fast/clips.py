@@ -501,8 +501,15 @@ def clip_band_power(
 
     Examples
     --------
-    >>> power = clip_band_power("subject.set")          # doctest: +SKIP
-    >>> power.save("subject.parquet")                   # doctest: +SKIP
+    >>> from dataclasses import replace
+    >>> from mmme_fast import eeg, synth
+    >>> from mmme_fast.clips import clip_band_power
+    >>> made = synth.recording(110, channels=2, seed=1, clip=45, gap=5)
+    >>> markers = tuple(eeg.Marker(sample / 1000, 0, str(code)) for sample, code in made.markers)
+    >>> recording = replace(mf.open_recording(made.data(), sfreq=1000), markers=markers)
+    >>> power = clip_band_power(recording)
+    >>> len(power), power.bins["alpha"], power.unit
+    (2, 2, 'V^2/Hz')
     """
     if not isinstance(recording, Recording):
         recording = open_recording(recording)

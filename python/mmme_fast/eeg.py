@@ -192,8 +192,8 @@ def band_power(
     precision : {"single", "double"}, default "single"
         Within 5e-5 of SciPy's double precision, or the same to the digits of the result. Double is slower; see Notes.
     preset : {"mmme", "yasa", "mne", "matlab"}, optional
-        The convention of the MMME data set's notebooks, of ``yasa.bandpower``, of ``mne.time_frequency.
-        psd_array_welch`` or of MATLAB's ``bandpower``: a row of `PRESETS`. (MATLAB counts no bin at sfreq / 2.)
+        The convention of the MMME data set's notebooks, of ``yasa.bandpower``, of MNE's ``psd_array_welch`` or of
+        MATLAB's ``bandpower``: a row of `PRESETS`. (MATLAB counts no bin at sfreq / 2.)
     threads : int, optional
         Default: `get_num_threads()`.
 
@@ -214,6 +214,18 @@ def band_power(
     The kernels compute a DFT of only the bins that the bands need, in single precision. NumPy's FFT in double
     precision takes over where ``precision="double"``, for a linear detrend and a median over sub-windows, and where it
     costs less: for many bins.
+
+    Examples
+    --------
+    A wave of 10 uV at 10 Hz has a power of 50 uV^2, all of it in alpha:
+
+    >>> time = np.arange(0, 4, 1 / 250)
+    >>> wave = 10e-6 * np.sin(2 * np.pi * 10 * time)[None]
+    >>> power = mf.band_power(wave, 250, bands={"theta": (4, 8), "alpha": (8, 13)}, hop=1, aggregate="sum")
+    >>> power.shape
+    (4, 1, 2)
+    >>> power[0, 0, 1].round(13)
+    np.float32(5e-11)
     """
     array = channels(data, "data")
     plan = _Plan.of(sfreq, _chosen(
@@ -723,6 +735,16 @@ def open_recording(
         When MNE is needed and missing.
     ValueError
         When the file is empty, not of its format, or shorter than it declares.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> made = synth.recording(10, sfreq=250, channels=4, seed=1)
+    >>> recording = mf.open_recording(made.data(), sfreq=250)
+    >>> recording.duration, recording.ch_names
+    (10.0, ('1', '2', '3', '4'))
+    >>> recording.read(0, 500).shape
+    (4, 500)
     """
     if not isinstance(source, str | os.PathLike):
         return _from_array("array", channels(source, "source"), sfreq, pick)
@@ -1146,8 +1168,8 @@ def stream_band_power(
     ----------
     recording : Recording
         From `open_recording`.
-    bands, window, hop, at, subwindow, overlap, average, taper, detrend, nfft, scaling, sides, edges, aggregate, output,
-    precision, preset, threads
+    bands, window, hop, at, subwindow, overlap, average, taper : optional
+    detrend, nfft, scaling, sides, edges, aggregate, output, precision, preset, threads : optional
         As in `band_power`. With `at` in no order pieces are read again and again; sort it where that matters.
     chunk : float, default 10.0
         Seconds to read at a time, at least one window.
@@ -1159,9 +1181,15 @@ def stream_band_power(
 
     Examples
     --------
-    >>> recording = open_recording("rest.edf")                              # doctest: +SKIP
-    >>> for times, power in stream_band_power(recording, hop=0.1): ...      # doctest: +SKIP
-    >>> stream_band_power(recording, hop=0.1).save("rest.parquet")          # doctest: +SKIP
+    >>> from mmme_fast import synth
+    >>> recording = mf.open_recording(synth.recording(30, sfreq=250, channels=4, seed=1).data(), sfreq=250)
+    >>> stream = mf.stream_band_power(recording, hop=0.5)
+    >>> len(stream), stream.unit, stream.resolution
+    (59, 'V^2/Hz', 1.0)
+    >>> [power.shape for times, power in stream]
+    [(19, 4, 5), (19, 4, 5), (19, 4, 5), (2, 4, 5)]
+    >>> sorted(stream.save("rest.npz"))[:3]
+    ['backend', 'bands', 'bins']
     """
     chosen = _chosen(
         preset, bands=bands, window=window, subwindow=subwindow, overlap=overlap, average=average, taper=taper,

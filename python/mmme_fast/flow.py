@@ -67,8 +67,8 @@ def tvl1(
         For films, whose neighbouring flows are alike, several times faster: each pair goes on from the flow of the pair
         before it, on the finest level alone, with at most 2 warps, the first of them one iteration long, and half of
         epsilon; every warm_start-th pair starts afresh (0: all do), and so does one that the flow before it explains
-        badly, as beyond a cut: where the mean of |curr(x + flow) - prev| exceeds 1.5 times that of the last fresh flow
-        or of no flow, plus half a grey level.
+        badly, as beyond a cut: where the mean of ``|curr(x + flow) - prev|`` exceeds 1.5 times that of the last fresh
+        flow or of no flow, plus half a grey level.
         The result does not depend on the number of threads; calls with a multiple of warm_start pairs give together
         what one call gives.
     threads : int, optional
@@ -88,6 +88,16 @@ def tvl1(
     ----------
     Zach, Pock, Bischof, "A duality based approach for realtime TV-L1 optical flow", DAGM 2007.
     Sanchez Perez, Meinhardt-Llopis, Facciolo, "TV-L1 optical flow estimation", Image Processing On Line 3, 2013.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> prev, curr, known = synth.flow_pair(128, seed=1)
+    >>> flow = mf.tvl1(prev, curr)
+    >>> flow.shape, flow.dtype
+    ((128, 128, 2), dtype('float32'))
+    >>> bool(np.linalg.norm(flow - known, axis=-1).mean() < 0.3)  # mean error in pixels
+    True
     """
     a, b, single = pairs(prev, curr)
     tau = number(tau, "tau", low=0, open_low=True)
@@ -166,6 +176,15 @@ def farneback(
     References
     ----------
     Farneback, "Two-frame motion estimation based on polynomial expansion", SCIA 2003.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> film = synth.film(0.5, fps=20, size=128, seed=1, micro=0, macro=0, blinks=0).frames()
+    >>> mf.farneback(film[0], film[1:]).shape  # every frame against the first
+    (9, 128, 128, 2)
+    >>> mf.farneback(film[:-3], film[3:]).shape  # pairs three frames apart
+    (7, 128, 128, 2)
     """
     a, b, single = pairs(prev, curr)
     pyr_scale = number(pyr_scale, "pyr_scale", low=0.1, high=0.99)
@@ -221,6 +240,13 @@ def dis(
     References
     ----------
     Kroeger, Timofte, Dai, Van Gool, "Fast optical flow using dense inverse search", ECCV 2016.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> prev, curr, known = synth.flow_pair(128, seed=1)
+    >>> mf.dis(prev, curr, preset="fast").shape
+    (128, 128, 2)
     """
     a, b, single = pairs(prev, curr)
     parameters = _DIS_PRESETS[one_of(preset, "preset", tuple(_DIS_PRESETS))]

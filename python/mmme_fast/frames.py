@@ -115,6 +115,18 @@ def open_frames(
     Times come from the container, one per frame, or from file names of the form
     ``Year-Month-Day-Hour-Minute-Second-Millisecond-Code-Marker`` where all files of a folder have it (then in order of
     time, from 0). Other folders, stacks and arrays have no times unless `fps` gives them.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> film = synth.film(1, fps=50, size=128, seed=1, micro=0, macro=0, blinks=0)
+    >>> frames = mf.open_frames(film.frames(), crop=(16, 0, 96, 128), size=64, fps=50)
+    >>> frames
+    <Frames array: 50 x 64 x 48 uint8, 50 fps, stored>
+    >>> [chunk.shape for chunk in frames.chunks(32)]
+    [(32, 64, 48), (18, 64, 48)]
+    >>> frames.timestamps[:3]
+    array([0.  , 0.02, 0.04])
     """
     _arrays.one_of(grey, "grey", ("luma", "bgr2gray"))
     size = None if size is None else _arrays.whole(size, "size", low=MIN_SIZE)

@@ -21,6 +21,12 @@ from mmme_fast.flow import FLOWS
 from mmme_fast.spotting import Matched, block_means, sliding_window
 from mmme_fast.strain import optical_strain
 
+__all__ = [
+    "METHODS", "PRESETS", "Expression", "Lbp", "Mdmd", "Preset", "Roi", "Spotted", "Strain", "configured",
+    "directional_difference", "feature_difference", "find_peaks", "lbp_histograms", "peak_threshold",
+    "softnet_features", "softnet_intervals",
+]  # fmt: skip
+
 Floats = NDArray[np.float64]
 Flow = Callable[..., NDArray[np.float32]]
 Samples = Iterable[NDArray[np.float32]]
@@ -70,6 +76,12 @@ def find_peaks(signal: ArrayLike, *, height: float, distance: float = 1) -> NDAr
     -------
     ndarray of int, (peak,)
         Their samples, rising. A flat top counts once, in its middle; what reaches an end of the signal is no peak.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import find_peaks
+    >>> find_peaks([0, 2, 0, 3, 0, 1, 0], height=1.5)
+    array([1, 3])
     """
     x = _signal(signal, "signal")
     distance = number(distance, "distance", low=1)
@@ -97,6 +109,12 @@ def peak_threshold(signal: ArrayLike, p: float) -> float:
         Finite numbers.
     p : float
         0 to 1.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import peak_threshold
+    >>> peak_threshold([0, 0, 0, 4], p=0.5)
+    2.5
     """
     x = _signal(signal, "signal")
     mean = float(x.mean())
@@ -127,6 +145,15 @@ def softnet_intervals(scores: ArrayLike, k: int, *, p: float = 0.55) -> tuple[Fl
     ----------
     Liong, See, Wong, "Shallow optical flow three-stream CNN for macro- and micro-expression spotting from long videos",
     ICIP 2021, and its code.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import softnet_intervals
+    >>> scores = np.zeros(60)
+    >>> scores[25:35] = 1
+    >>> means, intervals = softnet_intervals(scores, k=5)
+    >>> intervals
+    array([[25, 30, 35]])
     """
     x = _signal(scores, "scores")
     k = whole(k, "k", low=1)
@@ -173,6 +200,17 @@ def lbp_histograms(
     ----------
     Ojala, Pietikainen, Maenpaa, "Multiresolution gray-scale and rotation invariant texture classification with local
     binary patterns", IEEE TPAMI 24, 2002.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import lbp_histograms
+    >>> from mmme_fast import synth
+    >>> film = synth.film(0.5, fps=20, size=64, seed=1, micro=0, macro=0, blinks=0).frames()
+    >>> histograms = lbp_histograms(film)
+    >>> histograms.shape
+    (10, 6, 6, 59)
+    >>> bool(np.allclose(histograms.sum(axis=-1), 1))
+    True
     """
     array = frames(pictures, "pictures")
     rows = whole(rows, "rows", low=1, high=array.shape[-2] - 2 * LBP_MARGIN)
@@ -204,6 +242,13 @@ def feature_difference(histograms: ArrayLike, k: int, *, threads: int | None = N
     ----------
     Moilanen, Zhao, Pietikainen, "Spotting rapid facial movements from videos using appearance-based feature difference
     analysis", ICPR 2014.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import feature_difference
+    >>> still = np.full((10, 6, 6, 59), 1 / 59)
+    >>> feature_difference(still, 3).shape, feature_difference(still, 3).max()
+    ((4, 6, 6), np.float32(0.0))
     """
     array = np.ascontiguousarray(histograms, np.float32)
     if array.ndim != 4:
@@ -229,8 +274,8 @@ def directional_difference(
     """Main directional maximal difference (MDMD) of two flow fields over a lattice of blocks.
 
     In each block the quarter turn in which most vectors of `a` point is its main direction. Over the pixels whose `a`
-    points there, the differences |a| - |b| are sorted; the result is the mean of the largest third (rounded down, at
-    least one).
+    points there, the differences ``|a| - |b|`` are sorted; the result is the mean of the largest third (rounded down,
+    at least one).
 
     Parameters
     ----------
@@ -253,6 +298,13 @@ def directional_difference(
     Wang, Wu, Qian, Li, Fu, "A main directional maximal difference analysis for spotting facial movements from long-term
     videos", Neurocomputing 230, 2017. He, Wang, Li, Yap, "Spotting macro- and micro-expression intervals in long video
     sequences", FG 2020.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import directional_difference
+    >>> a = np.broadcast_to([2.0, 0.0], (60, 60, 2))  # everything goes right by 2 px, and then comes back to 0.5
+    >>> directional_difference(a, a / 4, rows=1, columns=2)
+    array([[1.5, 1.5]], dtype=float32)
     """
     first, second = flow_fields(a, "a"), flow_fields(b, "b")
     if first.shape != second.shape:
@@ -275,15 +327,24 @@ class Strain:
 
     Unlike in SOFTNet a pair stands for its middle, not for its first frame, which dates intervals k / 2 too early.
 
+    Parameters
+    ----------
+    k : (float, float), default (0.2, 0.6)
+        Half the mean length of micro- and of macro-expressions, in seconds.
+    p : float, default 0.3
+        The threshold is mean + p (max - mean); 0.55 for SOFTNet's scores, which are less noisy.
+    rate : float or None, default 50.0
+        Frames per second: faster film is averaged in groups to about this; None takes every frame.
+
     References
     ----------
     Shreve, Godavarthy, Goldgof, Sarkar, "Macro- and micro-expression spotting in long videos using spatio-temporal
     strain", FG 2011; Liong, See, Wong, ICIP 2021 (scoring).
     """
 
-    k: tuple[float, float] = (0.2, 0.6)  # s: half the mean length of micro- and of macro-expressions
-    p: float = 0.3  # threshold: mean + p (max - mean); 0.55 for SOFTNet's scores, which are less noisy
-    rate: float | None = 50.0  # frames/s: faster film is averaged in groups to about this; None: every frame
+    k: tuple[float, float] = (0.2, 0.6)
+    p: float = 0.3
+    rate: float | None = 50.0
     width = 128  # px: frames are reduced to about this
 
     def __post_init__(self) -> None:
@@ -325,16 +386,29 @@ class Mdmd:
     film's ends, of which not every flow is known, have no part in mean and maximum; flow is Farneback's by default;
     film faster than `rate` is averaged to it.
 
+    Parameters
+    ----------
+    k : (float, float), default (12 / 30, 39 / 30)
+        For micro- and for macro-expressions, in seconds.
+    p : float, default 0.01
+        The threshold is mean + p (max - mean).
+    micro : (float, float), default (7 / 30, 16 / 30)
+        Shortest and longest micro-expression in seconds; macro is what is longer.
+    quadrant : {"atan2", "atan"}, default "atan2"
+        "atan" as in the published code (`directional_difference`).
+    rate : float or None, default 50.0
+        Frames per second: faster film is averaged in groups to about this; None takes every frame.
+
     References
     ----------
     Wang, Wu, Qian, Li, Fu, Neurocomputing 230, 2017; He, Wang, Li, Yap, FG 2020.
     """
 
-    k: tuple[float, float] = (12 / 30, 39 / 30)  # s, of micro- and macro-expressions
-    p: float = 0.01  # threshold: mean + p (max - mean)
-    micro: tuple[float, float] = (7 / 30, 16 / 30)  # s: shortest and longest micro-expression; macro is what is longer
-    quadrant: str = "atan2"  # "atan" as in the published code
-    rate: float | None = 50.0  # frames/s: faster film is averaged in groups to about this; None: every frame
+    k: tuple[float, float] = (12 / 30, 39 / 30)
+    p: float = 0.01
+    micro: tuple[float, float] = (7 / 30, 16 / 30)
+    quadrant: str = "atan2"
+    rate: float | None = 50.0
     width = 128  # px: frames are reduced to about this
 
     def __post_init__(self) -> None:
@@ -388,15 +462,24 @@ class Lbp:
     frames nearer than 2k to the film's ends have no part in mean and maximum; film faster than `rate` is averaged to
     it.
 
+    Parameters
+    ----------
+    k : (float, float), default (0.2, 0.6)
+        Half the mean length of micro- and of macro-expressions, in seconds.
+    p : float, default 0.15
+        The threshold is mean + p (max - mean).
+    rate : float or None, default 50.0
+        Frames per second: faster film is averaged in groups to about this; None takes every frame.
+
     References
     ----------
     Moilanen, Zhao, Pietikainen, ICPR 2014; Li, Hong, Moilanen, Huang, Pfister, Zhao, Pietikainen, "Towards reading
     hidden emotions", IEEE TAFFC 9, 2018. p is that of the MEGC 2019 baseline.
     """
 
-    k: tuple[float, float] = (0.2, 0.6)  # s: half the mean length of micro- and of macro-expressions
-    p: float = 0.15  # threshold: mean + p (max - mean)
-    rate: float | None = 50.0  # frames/s: faster film is averaged in groups to about this; None: every frame
+    k: tuple[float, float] = (0.2, 0.6)
+    p: float = 0.15
+    rate: float | None = 50.0
     width = 128  # px: frames are reduced to about this
 
     def __post_init__(self) -> None:
@@ -474,24 +557,51 @@ class Roi:
     empirical mode decomposition and the division of long intervals are left out. The papers speak of 1 to 5 Hz, the
     code removes only what is faster than 5 Hz: so does the default.
 
+    Parameters
+    ----------
+    regions : tuple of (x, y, width, height)
+        In parts of the crop. Default: brows, lower lids, nose wings and mouth of a frontal face that fills it.
+    head : {"global", "nose"}, default "global"
+        How the head's motion is found.
+    nose : (x, y, width, height)
+        The region for ``head="nose"``.
+    strongest : float, default 0.2
+        Part of a region's pixels, the strongest, whose mean counts.
+    band : (float, float), default (0.0, 5.0)
+        Frequencies that are kept, in Hz.
+    height : float, default 1.4
+        Pixels above the least value of the window.
+    rise : float, default 1.8
+        Pixels above the least value within a second.
+    valley : float, default 0.33
+        Part of the height over the valley down to which an interval goes.
+    shortest : float, default 0.2
+        Seconds that an interval must last.
+    micro_longest : float, default 0.5
+        Seconds up to which it is a micro-expression.
+    overlap : float, default 0.34
+        Two intervals that share more than this part of the shorter one are one.
+    rate : float or None, default 30.0
+        Frames per second: faster film is averaged in groups to about this; None takes every frame.
+
     References
     ----------
     He, "Research on micro-expression spotting method based on optical flow features", ACM MM 2021. Zhao, Tong, Zhu,
     Sheng, Dai, Xu, Xia, Jiang, Li, "Rethinking optical flow methods for micro-expression spotting", ACM MM 2022.
     """
 
-    regions: tuple[Box, ...] = REGIONS  # (x, y, width, height) in parts of the crop
-    head: str = "global"  # or "nose"
+    regions: tuple[Box, ...] = REGIONS
+    head: str = "global"
     nose: Box = NOSE
-    strongest: float = 0.2  # of a region's pixels
-    band: tuple[float, float] = (0.0, 5.0)  # Hz
-    height: float = 1.4  # px above the least value of the window
-    rise: float = 1.8  # px above the least value within a second
-    valley: float = 0.33  # of the height over the valley
-    shortest: float = 0.2  # s
-    micro_longest: float = 0.5  # s
-    overlap: float = 0.34  # of the shorter one: two intervals that share more are one
-    rate: float | None = 30.0  # frames/s: faster film is averaged in groups to about this; None: every frame
+    strongest: float = 0.2
+    band: tuple[float, float] = (0.0, 5.0)
+    height: float = 1.4
+    rise: float = 1.8
+    valley: float = 0.33
+    shortest: float = 0.2
+    micro_longest: float = 0.5
+    overlap: float = 0.34
+    rate: float | None = 30.0
     width = 256  # px: frames are reduced to about this
 
     def __post_init__(self) -> None:
@@ -807,13 +917,27 @@ Method = Matched | Roi | Strain | Mdmd | Lbp
 
 @dataclass(frozen=True)
 class Preset:
-    """A data set's frame rate and the lengths that methods use for it, in its frames."""
+    """A data set's frame rate and the lengths that methods use for it, in its frames.
+
+    Parameters
+    ----------
+    fps : float
+        Frames per second.
+    k : (int, int)
+        Of `Strain` and `Lbp`: half the mean length of micro- and of macro-expressions.
+    mdmd_k : (int, int)
+        Of `Mdmd`, for micro- and for macro-expressions.
+    micro : (int, int)
+        Shortest and longest micro-expression that `Mdmd` reports.
+    every_frame : bool, default False
+        Take every frame, as published, where the default would average groups of them.
+    """
 
     fps: float
-    k: tuple[int, int]  # of strain and lbp: half the mean length of micro- and macro-expressions
+    k: tuple[int, int]
     mdmd_k: tuple[int, int]
-    micro: tuple[int, int]  # shortest and longest micro-expression that mdmd reports
-    every_frame: bool = False  # as published, where the default would average groups of frames
+    micro: tuple[int, int]
+    every_frame: bool = False
 
 
 # CAS(ME)^2 and SAMM Long Videos: as published (SOFTNet's k, the MEGC 2020 baseline's k and lengths); the others: the
@@ -838,6 +962,12 @@ def configured(method: str | Method, preset: str | None = None) -> Method:
     preset : {"casme2", "casme3", "samm-lv", "smic", "4dme", "mmme"}, optional
         "casme2" is CAS(ME)^2. Its lengths in frames become seconds at its own frame rate, so that a film at that rate
         is treated as published, and one at another rate alike. "matched" has nothing that depends on the data set.
+
+    Examples
+    --------
+    >>> from mmme_fast.methods import configured
+    >>> configured("strain", "casme2")
+    Strain(k=(0.2, 0.6), p=0.3, rate=50.0)
     """
     lengths = None if preset is None else PRESETS[one_of(preset, "preset", tuple(PRESETS))]
     if not isinstance(method, str):
@@ -893,8 +1023,8 @@ def softnet_features(
     k : int
         Half the mean length of the expressions sought, in frames (`PRESETS`).
     landmarks : array_like, (68, 2), optional
-        dlib's 68 landmarks of the first frame, (x, y) in pixels, rounded to whole ones. Default: those of a frontal
-        face that fills the crop.
+        The 68 of dlib in the first frame, (x, y) in pixels, rounded to whole ones. Default: those of a frontal face
+        that fills the crop.
     flow : {"tvl1", "farneback", "dis"}, default "tvl1"
         Published is "tvl1".
     threads : int, optional
@@ -921,6 +1051,14 @@ def softnet_features(
     ----------
     Liong, See, Wong, "Shallow optical flow three-stream CNN for macro- and micro-expression spotting from long videos",
     ICIP 2021, and its code.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> from mmme_fast.methods import softnet_features
+    >>> film = synth.film(0.5, fps=30, size=128, seed=1, micro=0, macro=0, blinks=0).frames()
+    >>> softnet_features(film, k=6).shape
+    (9, 42, 42, 3)
     """
     array = frames(pictures, "pictures")
     if array.ndim != 3 or array.shape[1:] != (SOFTNET_SIZE, SOFTNET_SIZE):

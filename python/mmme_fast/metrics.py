@@ -20,6 +20,11 @@ import numpy as np
 
 from mmme_fast._arrays import number, one_of, whole
 
+__all__ = [
+    "Evaluation", "Hit", "Recognition", "Score", "Segment", "evaluate", "pool", "read_predictions", "read_truth",
+    "sweep",
+]  # fmt: skip
+
 TYPES = ("micro", "macro")
 BLINK = "blink"  # no expression: left out wherever it occurs
 MATCHINGS = ("official", "one-to-one")
@@ -214,6 +219,17 @@ def evaluate(
     Li et al., "MEGC2020 - The Third Facial Micro-Expression Grand Challenge", FG 2020. Liong, See, Chan, "Spot-then-
     recognize: A micro-expression analysis network for seamless evaluation of long videos", Signal Processing: Image
     Communication 110, 2023 (STRS).
+
+    Examples
+    --------
+    >>> from mmme_fast.metrics import Segment, evaluate
+    >>> truth = [Segment("a", "micro", 10, 19), Segment("a", "macro", 50, 99)]
+    >>> found = [Segment("a", "micro", 12, 21), Segment("a", "macro", 200, 249)]
+    >>> result = evaluate(found, truth)
+    >>> result.overall.tp, result.overall.fp, result.overall.fn, result.overall.f1
+    (1, 1, 1, 0.5)
+    >>> result.types["micro"].f1
+    1.0
     """
     one_of(matching, "matching", MATCHINGS)
     return _count(_groups(predictions, truth, type, min_length, max_length, iou), _types(type), matching)
@@ -251,6 +267,14 @@ def sweep(
     ----------
     Moilanen, Zhao, Pietikainen, "Spotting rapid facial movements from videos using appearance-based feature difference
     analysis", ICPR 2014 (the threshold).
+
+    Examples
+    --------
+    >>> from mmme_fast.metrics import Segment, sweep
+    >>> truth = [Segment("a", "micro", 10, 19)]
+    >>> found = [Segment("a", "micro", 12, 21, score=3.0), Segment("a", "micro", 70, 79, score=1.0)]
+    >>> {p: round(result.overall.f1, 2) for p, result in sweep(found, truth, p=[0, 0.5, 1]).items()}
+    {0.0: 1.0, 0.5: 1.0, 1.0: 1.0}
     """
     one_of(matching, "matching", MATCHINGS)
     values = [number(value, "p", low=0, high=1) for value in p]
@@ -431,7 +455,22 @@ def _count(groups: list[_Group], types: tuple[str, ...], matching: str) -> Evalu
 
 
 def pool(scores: Iterable[Score]) -> Score:
-    """Add up counts; recognition, which does not add up, is left out."""
+    """Add up counts; recognition, which does not add up, is left out.
+
+    Parameters
+    ----------
+    scores : iterable of Score
+
+    Returns
+    -------
+    Score
+
+    Examples
+    --------
+    >>> from mmme_fast.metrics import Score, pool
+    >>> pool([Score(10, 4, 3), Score(2, 6, 1)]).f1
+    0.36363636363636365
+    """
     every = list(scores)
     return Score(*(sum(getattr(one, name) for one in every) for name in ("predictions", "truths", "tp")))
 
@@ -484,6 +523,15 @@ def read_predictions(path: str | os.PathLike[str]) -> tuple[list[Segment], list[
     ------
     ValueError
         If no table, column or good row is there, or two results are of videos of one name.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from mmme_fast.metrics import read_predictions
+    >>> _ = Path("found.csv").write_text("video,type,start,end\\na,micro,10,19\\na,micro,30,20\\n")
+    >>> segments, problems = read_predictions("found.csv")
+    >>> len(segments), problems
+    (1, ['row 3: offset must be at least 30, got 20'])
     """
     path = Path(path)
     if not path.is_dir():
@@ -540,6 +588,15 @@ def read_truth(path: str | os.PathLike[str], *, fps: float = MMME_FPS) -> tuple[
         If an .xlsx file is to be read without openpyxl: ``pip install "mmme_fast[tables]"``.
     ValueError
         If no table, column or good row is there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from mmme_fast.metrics import read_truth
+    >>> _ = Path("truth.csv").write_text("video,type,onset,apex,offset\\na,micro,10,14,19\\n")
+    >>> segments, problems = read_truth("truth.csv")
+    >>> segments[0].onset, segments[0].apex, segments[0].offset, problems
+    (10, 14, 19, [])
     """
     path = Path(path)
     return _parse(path, _sheets(path, "truth"), "truth", number(fps, "fps", low=0, high=1e6, open_low=True))

@@ -44,6 +44,17 @@ def global_motion(
     -------
     ndarray of float64, (2, 3) or (frame, 2, 3)
         Maps M: the position (x, y) moves to M @ (x, y, 1).
+
+    Examples
+    --------
+    Half the face moves, the rest goes with the head:
+
+    >>> from mmme_fast.motion import global_motion
+    >>> flow = np.full((32, 32, 2), [1.0, -0.5])
+    >>> flow[8:16, 8:16] += 3
+    >>> global_motion(flow, model="translation").round(3) + 0.0
+    array([[ 1. ,  0. ,  1. ],
+           [ 0. ,  1. , -0.5]])
     """
     one_of(model, "model", ("translation", "similarity", "affine"))
     fields = flow_fields(flow, "flow")

@@ -108,6 +108,13 @@ def open_peripherals(
         When a library that the file or a rate needs is missing.
     ValueError
         When the file cannot be read or is cut off, or no channel is of a known kind.
+
+    Examples
+    --------
+    >>> pulse = np.sin(2 * np.pi * 1.2 * np.arange(0, 60, 0.01))
+    >>> recording = mf.open_recording(pulse[None], sfreq=100, pick="all")
+    >>> [(one.name, one.kind) for one in mf.open_peripherals(recording, kinds={"1": "ppg"}).channels]
+    [('1', 'ppg')]
     """
     kinds = None if kinds is None else {name: one_of(kind, "kinds", tuple(KINDS)) for name, kind in kinds.items()}
     if isinstance(source, Recording):
@@ -170,7 +177,13 @@ def peripheral_features(
 
     Examples
     --------
-    >>> peripheral_features("subject.acq", at=np.arange(0, 60))["ECG rate"]     # doctest: +SKIP
+    >>> pulse = np.sin(2 * np.pi * 1.2 * np.arange(0, 60, 0.01))  # 72 beats per minute
+    >>> signals = mf.open_peripherals(mf.open_recording(pulse[None], sfreq=100, pick="all"), kinds={"1": "ppg"})
+    >>> features = mf.peripheral_features(signals, at=[10, 20, 30], window=5)
+    >>> list(features)
+    ['1 mean', '1 slope', '1 range', '1 rate']
+    >>> features["1 rate"].round(1)
+    array([72., 72., 72.])
     """
     opened = source if isinstance(source, Peripherals) else open_peripherals(source)
     times = np.asarray(at)

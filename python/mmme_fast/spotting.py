@@ -43,6 +43,13 @@ def sliding_window(
     van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels", Pattern
     Recognition Letters 13, 1992. Moilanen, Zhao, Pietikainen, "Spotting rapid facial movements from videos using
     appearance-based feature difference analysis", ICPR 2014 (the threshold).
+
+    Examples
+    --------
+    >>> mf.sliding_window([1, 2, 3, 4, 5], 2)
+    array([1.5, 2.5, 3.5, 4.5], dtype=float32)
+    >>> mf.sliding_window([1, 2, 3, 4, 5], 3, "max")
+    array([3., 4., 5.], dtype=float32)
     """
     array = np.ascontiguousarray(values, np.float32)
     if array.ndim not in (1, 2):
@@ -72,6 +79,13 @@ def block_means(values: ArrayLike, rows: int, columns: int, *, threads: int | No
     Returns
     -------
     ndarray of float32, (frame, rows, columns) or (frame, rows, columns, channel)
+
+    Examples
+    --------
+    >>> from mmme_fast.spotting import block_means
+    >>> block_means(np.arange(16).reshape(1, 4, 4), 2, 2)
+    array([[[ 2.5,  4.5],
+            [10.5, 12.5]]], dtype=float32)
     """
     array = np.ascontiguousarray(values, np.float32)
     if array.ndim not in (3, 4):
@@ -95,21 +109,50 @@ class Matched:
     explains, as its side lobe or its spread over the skin, is passed over.
 
     Times are in seconds, amplitudes in pixels of a crop 256 pixels wide.
+
+    Parameters
+    ----------
+    durations : tuple of float
+        Of the bank. Default: eleven from 0.2 to 2 s, in equal ratios.
+    snr : float, default 8.0
+        Least amplitude over the local noise.
+    amplitude : float, default 0.22
+        Least amplitude.
+    noise_window : float, default 10.0
+        Over which noise is local.
+    boundary : float, default 0.1
+        Onset and offset are where the motion crosses this part of its height.
+    micro_below : float, default 0.54
+        Shorter ones are micro-expressions.
+    merge : float, default 0.4
+        Intervals of a larger IoU are one.
+    unrest : float, default 3.0
+        Least amplitude over what the whole frame moves otherwise than a head in a plane does, beyond 0.1 px.
+    shortest : float, default 0.12
+        Least length of an interval.
+    aside : float, default 0.1
+        Elsewhere on the face, less than twice this part of a stronger motion is its echo.
+    blink_longest : float, default 0.5
+        Longest blink.
+    blink_amplitude : float, default 1.5
+        A downward motion of both eyes' height as large as this is a blink even when alone.
+    core, margin : float, default 15.0, 6.0
+        A film is decided in stretches of `core`, with `margin` in view before and after.
     """
 
     durations: tuple[float, ...] = tuple(float(d) for d in np.geomspace(0.2, 2.0, 11))
-    snr: float = 8.0  # amplitude over noise
+    snr: float = 8.0
     amplitude: float = 0.22
     noise_window: float = 10.0
-    boundary: float = 0.1  # onset and offset: where the motion crosses this part of its height
+    boundary: float = 0.1
     micro_below: float = 0.54
-    merge: float = 0.4  # IoU
-    unrest: float = 3.0  # amplitude over what the whole frame moves otherwise than a head in a plane, beyond UNREST
+    merge: float = 0.4
+    unrest: float = 3.0
     shortest: float = 0.12
-    aside: float = 0.1  # elsewhere on the face, less than twice this part of a stronger motion is its echo
+    aside: float = 0.1
     blink_longest: float = 0.5
-    blink_amplitude: float = 1.5  # a downward motion of both eyes' height as large as this is a blink even when alone
-    core: float = 15.0  # decided at once, with a margin before and after
+    blink_amplitude: float = 1.5
+    core: float = 15.0
     margin: float = 6.0
 
     def __post_init__(self) -> None:

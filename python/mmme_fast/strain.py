@@ -47,6 +47,17 @@ def optical_strain(
     ----------
     Shreve, Godavarthy, Goldgof, Sarkar, "Macro- and micro-expression spotting in long videos using spatio-temporal
     strain", FG 2011. Liong, Phan, See, Oh, Wong, "Optical strain based recognition of subtle emotions", ISPACS 2014.
+
+    Examples
+    --------
+    A head that turns by one degree does not deform:
+
+    >>> y, x = np.mgrid[:64, :64] - 31.5
+    >>> turned = np.radians(1) * np.stack([-y, x], axis=-1)
+    >>> bool(mf.optical_strain(turned).max() < 1e-6)
+    True
+    >>> round(float(mf.optical_strain(turned, convention="mmme").mean()), 4)
+    0.0247
     """
     fields = flow_fields(flow, "flow")
     one_of(stencil, "stencil", ("central", "forward", "backward"))

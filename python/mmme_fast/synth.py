@@ -660,6 +660,17 @@ def film(
     ------
     ValueError
         When a parameter is out of range or the events do not fit in the film.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> film = synth.film(20, fps=50, size=128, seed=1)
+    >>> film
+    <SyntheticFilm of 1000 frames, 128x128, 50 fps>
+    >>> film.frame(0).shape
+    (128, 128)
+    >>> [(event.type, event.region, event.apex) for event in film.truth][1]
+    ('micro', 'lip_corner_depress_left', 74)
     """
     _at_least("fps", fps, 20)
     _at_least("size", size, 32)
@@ -756,6 +767,13 @@ def flow_pair(
     prev, curr : (y, x) uint8
     flow : (y, x, 2) float32
         (dx, dy) in pixels with curr(x + flow(x)) = prev(x).
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> prev, curr, flow = synth.flow_pair(128)
+    >>> prev.shape, prev.dtype, flow.shape, flow.dtype
+    ((128, 128), dtype('uint8'), (128, 128, 2), dtype('float32'))
     """
     height, width = (size, size) if isinstance(size, int) else size
     _at_least("size", min(height, width), 32)
@@ -1046,6 +1064,15 @@ def recording(
     ------
     ValueError
         When a parameter is out of range.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> made = synth.recording(10, sfreq=250, channels=4, seed=1)
+    >>> made
+    <SyntheticRecording of 4 channels, 10 s at 250 Hz>
+    >>> made.data(0, 250).shape
+    (4, 250)
     """
     _at_least("sfreq", sfreq, 100)
     _at_least("channels", channels, 1)
