@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmme_fast._arrays import MAX_SIZE
-from mmme_fast._backend import get_num_threads, kernels
+from mmme_fast._backend import active_backend, get_num_threads, kernels
 
 logger = logging.getLogger("mmme_fast")
 
@@ -215,6 +215,10 @@ _FARNEBACK: tuple[_Condition, ...] = (
     ("flags that mmme_fast does not know", lambda c: not c.flags & ~(_USE_INITIAL_FLOW | _GAUSSIAN)),
     ("fast pyramids", lambda c: c.solver is None or not c.solver.getFastPyramids()),
     ("parameters beyond those of mmme_fast.farneback", _farneback_takes),
+    (  # where Numba's kernel is slower than OpenCV
+        "frames under 128 x 128 pixels on the Numba backend",
+        lambda c: c.prev.size >= 128 * 128 or active_backend() != "numba",
+    ),
 )
 
 
@@ -257,6 +261,7 @@ _DIS: tuple[_Condition, ...] = (
     ("frames that are not uint8", lambda c: c.prev.dtype == c.curr.dtype == _U8),
     ("parameters that OpenCV's presets never change", _dis_takes),
     ("frames too small for the object's finest scale", _dis_keeps_scales),
+    ("the Numba backend, which is slower", lambda c: active_backend() != "numba"),
 )
 
 
