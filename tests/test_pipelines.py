@@ -74,9 +74,9 @@ def test_tvl1_front_ends(name: str, film: Path, floor: float, tmp_path: Path) ->
     error = np.linalg.norm(ours[..., :2] - stock[..., :2], axis=-1)
     print(f"\n{name}: EPE mean {error.mean():.2g}, median {np.median(error):.2g}; OpenCV to itself {floor:.2g}")
     assert error.mean() < (1.5 if EXACT_WARP else 4) * floor + 1e-3
-    assert np.median(error) < (2e-3 if EXACT_WARP else 0.01)
+    assert np.median(error) < (2e-3 if EXACT_WARP else 0.02)
     assert (error < 0.1).mean() >= 0.95
-    assert np.median(abs(ours[..., 2:] - stock[..., 2:])) < (2e-3 if EXACT_WARP else 0.01)
+    assert np.median(abs(ours[..., 2:] - stock[..., 2:])) < (2e-3 if EXACT_WARP else 0.02)
 
 
 def test_mmme_images(film: Path, floor: float, tmp_path: Path) -> None:
