@@ -78,7 +78,7 @@ def calls(method: str, *pair: Array) -> tuple[Callable[[], Array], Callable[[], 
 def bench_patch(benchmark: Any, beside: Any, note_epe: Any, method: str, size: tuple[int, int], threads: int) -> None:
     benchmark.group = f"patched {method}, {threads} thread{'s' * (threads > 1)}"
     if min(size) < {"dis medium": 46, "dis fast": 91, "dis ultrafast": 91}.get(method, 0):
-        pytest.skip("goes to stock OpenCV, which changes the object")
+        pytest.skip("such frames go to stock OpenCV")
     pixels = size[0] * size[1]
     ours, stock = calls(method, *frames(*size))
     rounds = max(1, min(40, 1_000_000 // pixels)) if method != "tvl1" else max(1, min(5, 100_000 // pixels))

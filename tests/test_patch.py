@@ -258,7 +258,9 @@ def test_patched_frames_may_be_views_and_subclasses(patched: set[str]) -> None:
     columns = np.zeros((40, 100), np.uint8)
     columns[:, ::2] = curr
     unaligned = np.frombuffer(b"x" + curr.astype(np.float32).tobytes(), np.float32, offset=1).reshape(curr.shape)
-    for view in (curr[..., None], np.asfortranarray(curr), columns[:, ::2], np.ma.array(curr), unaligned):
+    locked = curr.copy()
+    locked.flags.writeable = False
+    for view in (locked, curr[..., None], np.asfortranarray(curr), columns[:, ::2], np.ma.array(curr), unaligned):
         found = cv2.calcOpticalFlowFarneback(prev, view, None, *TYPICAL)
         assert type(found) is np.ndarray
         np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -345,6 +347,7 @@ TO_STOCK: dict[str, list[Callable[[], Any]]] = {
     ],
     patch._REFUSED: [
         lambda: cv2.calcOpticalFlowFarneback(PREV, CURR, None, *TYPICAL[:-1]),
+        farneback_call(flags=np.array([0, 256])),
         lambda: cv2.FarnebackOpticalFlow_create().calc(PREV, CURR),
         lambda: cv2.FarnebackOpticalFlow_create().calc(PREV, CURR, None, threads=2),
     ],

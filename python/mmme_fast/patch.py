@@ -369,7 +369,7 @@ def _replacement(patch: Patch, stock: Callable[..., Any], opencv_threads: Callab
     def replacement(*args: Any, **kwargs: Any) -> Any:
         try:
             call = patch.read(*args, **kwargs)
-        except TypeError:  # missing or unknown arguments, flags that are no number: OpenCV has its own words for it
+        except (TypeError, ValueError):  # missing or unknown arguments, flags that are no number
             reason = _REFUSED
         else:
             unmet = next((reason for reason, holds in patch.conditions if not holds(call)), None)
