@@ -1,6 +1,6 @@
 # make demo           install into .venv and spot the expressions of a film that the package makes itself
 # make test           install what the tests need and run them
-# make test-opencv4   the flow methods once more, against the older OpenCV
+# make test-opencv4   the flow methods and the patch of cv2 once more, with the older OpenCV
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
 # make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
 # make docs           the documentation as HTML, in build/docs
@@ -29,6 +29,7 @@ FLOW_TESTS := tests/test_tvl1.py tests/test_farneback.py tests/test_dis.py tests
 
 test-opencv4: .venv/for-test build/opencv4
 	PYTHONPATH=build/opencv4 $(PYTEST) $(FLOW_TESTS) -k "baseline and (opencv or parity or parameters)" $(ARGS)
+	PYTHONPATH=build/opencv4 $(PYTEST) tests/test_patch.py tests/test_pipelines.py -k "not numba" $(ARGS)
 
 build/opencv4: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ "opencv-contrib-python-headless<5"

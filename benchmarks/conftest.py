@@ -76,9 +76,11 @@ def note_epe(benchmark: Any) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[n
         benchmark.extra_info.update(
             mean=float(error.mean()),
             median=float(np.median(error)),
-            interior=float(error[..., 16:-16, 16:-16].mean()),
             p95=float(np.percentile(error, 95)),
         )
+        interior = error[..., 16:-16, 16:-16]
+        if interior.size:
+            benchmark.extra_info["interior"] = float(interior.mean())
         return error
 
     return note

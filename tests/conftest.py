@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mmme_fast
-from mmme_fast import _backend
+from mmme_fast import _backend, patch
 
 
 @pytest.fixture(params=mmme_fast.backends())
@@ -27,3 +27,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real inputs (../shared/data beside the checkout) are not here")
     return folder
+
+
+@pytest.fixture
+def patched() -> Iterator[set[str]]:
+    """cv2's dense flow on our kernels, dis included. A test that falls back to stock OpenCV fails, but for the reasons
+    that it puts into the set it is given."""
+    pytest.importorskip("cv2")
+    expected: set[str] = set()
+    with mmme_fast.patch_cv2(dis=True):
+        yield expected
+        reasons = {reason for count in patch.calls.values() for reason in count if reason != patch.OURS}
+    assert reasons == expected

@@ -15,6 +15,7 @@ from mmme_fast.alignment import Alignment, align
 from mmme_fast.eeg import Recording, band_power, open_recording, stream_band_power
 from mmme_fast.flow import dis, farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
+from mmme_fast.patch import cv2_is_patched, patch_cv2, unpatch_cv2
 from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.pipeline import spot
 from mmme_fast.results import Interval, Spotting
@@ -31,6 +32,7 @@ __all__ = [
     "align",
     "backends",
     "band_power",
+    "cv2_is_patched",
     "dis",
     "farneback",
     "get_num_threads",
@@ -40,6 +42,7 @@ __all__ = [
     "open_peripherals",
     "open_recording",
     "optical_strain",
+    "patch_cv2",
     "peripheral_features",
     "release_workspaces",
     "set_num_threads",
@@ -48,5 +51,6 @@ __all__ = [
     "stream_band_power",
     "sys_info",
     "tvl1",
+    "unpatch_cv2",
     "use_backend",
 ]
