@@ -372,7 +372,7 @@ class _Cases:
         prev, curr = self._pairs(size)
         if what.startswith("one pair"):
             prev, curr = prev[:1], curr[:1]
-        count = min(len(prev), max(1, (1 << 16) // size**2), 4)
+        count = min(len(prev), 2 if size <= 256 else 1)
         some = np.linspace(0, len(prev) - 1, 2 + count).astype(int)[1:-1]
 
         def epe(flow: Array, other: Array) -> float:
@@ -460,7 +460,7 @@ class _Cases:
     # Band power
 
     def _band_power(self, size: int, threads: int) -> Iterator[_Case]:
-        seconds = 20 if self.plan.quick else 60
+        seconds = 10 if self.plan.quick else 60
         made = recording(seconds, SFREQ, CHANNELS, seed=1, pink=1e-5)
         data = made.data()
         hops = {"hop 1 s": 1000.0, "hop 100 ms": 100.0, "hop 10 ms": 10.0}
@@ -501,7 +501,7 @@ class _Cases:
 
     def _seconds(self, size: int) -> float:
         """Of the film that is drawn; large frames take long to draw."""
-        return 3.0 if self.plan.quick else 10.0 if size <= 256 else 4.0
+        return 3.0 if self.plan.quick or size > 256 else 5.0
 
     def _write(self, size: int, times: int) -> tuple[Path, list[Event], int]:
         """A film with micro-expressions that is shown so many times in sequence, and what is in it."""
@@ -538,7 +538,7 @@ class _Cases:
 
     def _spot(self, size: int, threads: int) -> Iterator[_Case]:
         yield self._spotting(size, "matched")
-        if size == self.middle and threads == max(self.plan.threads) and not self.plan.quick:
+        if size == self.middle and threads == min(self.plan.threads) and not self.plan.quick:
             for times in (2, 4):
                 yield replace(self._spotting(size, "matched", times), backends=1)
             for method in ("roi", "strain", "mdmd", "lbp"):
