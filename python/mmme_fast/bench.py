@@ -190,6 +190,10 @@ class _Side:
     gate: float | None = None  # an error above it is a wrong answer; None: another algorithm, no answer is wrong
 
 
+def _middle(sizes: Collection[int]) -> int:
+    return 256 if 256 in sizes or not sizes else sorted(sizes)[len(sizes) // 2]
+
+
 def _other_bits(one: Array, other: Array) -> bool:
     return not np.array_equal(one, other)
 
@@ -354,8 +358,7 @@ class _Cases:
     @property
     def middle(self) -> int:
         """The size that stands for all where only one is measured."""
-        sizes = self.plan.sizes
-        return 256 if 256 in sizes else sorted(sizes)[len(sizes) // 2]
+        return _middle(self.plan.sizes)
 
     # Dense flow
 
@@ -795,11 +798,12 @@ def scaling(record: dict[str, Any]) -> dict[str, Curves]:
     """Curves of each of the `PLOTS` for which there are two points or more."""
     plots: dict[str, Curves] = {name: {} for name in PLOTS}
     films: dict[tuple[str, int, int], list[tuple[float, float]]] = {}  # backend, threads, size: (s, frames/s)
+    middle = _middle({row["size"] for row in record["rows"] if row["size"]})
     for row in record["rows"]:
         if row["task"] == "spot" and row["what"].startswith("matched") and row["peer"] == YARDSTICK:
             lengths = films.setdefault((row["backend"], row["threads"], row["size"]), [])
             lengths.append((row["units"] / record["plan"]["fps"], row["per_second"]))
-        if row["peer"] == ONE and row["backend"] == record["plan"]["backends"][0] and row["size"] in (None, 256):
+        if row["peer"] == ONE and row["backend"] == record["plan"]["backends"][0] and row["size"] in (None, middle):
             label = ", ".join(part for part in (row["task"], row["what"]) if part)
             plots["threads"].setdefault(label, [(1, 1.0)]).append((row["threads"], row["ratio"][1]))
     for (backend, threads, size), lengths in films.items():
