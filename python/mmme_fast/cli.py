@@ -208,6 +208,32 @@ def _parser() -> argparse.ArgumentParser:
     scores.add_argument("--fps", type=float, default=150, metavar="F", help="of MMME's films (default: 150)")
     scores.add_argument("--json", action="store_true", help="as JSON")
 
+    bench = add(
+        "bench", _bench, "measure speed on this machine, beside OpenCV, scikit-image, SciPy and MNE where installed",
+        "  mmme-fast bench --quick\n  mmme-fast bench --out before.json\n"
+        "  mmme-fast bench --methods tvl1 farneback --sizes 128 512 --threads 1 --compare before.json",
+    )  # fmt: skip
+    bench.add_argument("--quick", action="store_true", help="less than a minute: small frames, the fastest backend")
+    bench.add_argument(
+        "--methods", nargs="+", metavar="NAME",
+        help="of tvl1, farneback, dis, strain, windows, band-power, decode, spot (default: all)",
+    )  # fmt: skip
+    bench.add_argument("--sizes", nargs="+", type=int, metavar="PX", help="of frames (default: 128 256 512)")
+    bench.add_argument("--backends", nargs="+", metavar="NAME", help="default: all that run here")
+    bench.add_argument("--threads", nargs="+", type=int, metavar="N", help="default: 1, and all CPUs")
+    bench.add_argument("--fps", type=float, default=150.0, metavar="F", help="rate that is real time (default: 150)")
+    bench.add_argument("--seconds", type=float, metavar="S", help="for each measurement (default: 3; quick: 0.3)")
+    bench.add_argument(
+        "--out", type=Path, default=Path("bench.json"), metavar="PATH",
+        help="a .json file, beside which a page goes (.html), or a folder for both (default: bench.json)",
+    )  # fmt: skip
+    bench.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OLD.json",
+        help="fail where a ratio is worse than in OLD by more than its spread",
+    )
+
     info = add("info", _info, "print versions, machine and backends", "  mmme-fast info\n  mmme-fast info --json")
     info.add_argument("--json", action="store_true", help="as JSON")
     return parser
@@ -558,6 +584,58 @@ def _print_scores(title: str, scores: dict[str, Score]) -> None:
         counts = (one.predictions, one.truths, one.tp, one.fp, one.fn)
         ratios = (one.precision, one.recall, one.f1)
         print(f"{name:{width}} " + " ".join([f"{n:9}" for n in counts] + [f"{r:9.6f}" for r in ratios]))
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from mmme_fast import bench
+    from mmme_fast._files import written
+    from mmme_fast.results import output_folder
+
+    out: Path = arguments.out if arguments.out.suffix == ".json" else arguments.out / "bench.json"
+    plan = bench.planned(
+        arguments.quick, arguments.methods, arguments.sizes, arguments.backends, arguments.threads, arguments.seconds,
+        arguments.fps,
+    )  # fmt: skip
+    old = None if arguments.compare is None else bench.load(arguments.compare)
+    output_folder(out.parent)
+    said = ["", ""]
+
+    def show(row: dict[str, Any]) -> None:
+        lines = [bench.title(row), f"  {row['backend']:8} {bench.rate(row)}", f"{'':11}{bench.beside(row)}".rstrip()]
+        fresh = 0 if lines[0] != said[0] else 1 if lines[1] != said[1] else 2
+        said[:] = lines[:2]
+        print("\n".join(filter(None, lines[fresh:])), flush=True)
+
+    record = bench.measure(plan, show)
+    bench.save(record, out)
+    if not record["complete"]:
+        raise KeyboardInterrupt(f"interrupted; {len(record['rows'])} rows are in {out}")
+    for name, text in bench.described(record).items():
+        print(f"{name}: {text}")
+    for line in record["left_out"]:
+        print(f"left out: {line}")
+    try:
+        with written(out.with_suffix(".html")) as file:
+            file.write(bench.page(record).encode())
+        print(f"page: {out.with_suffix('.html')}")
+    except ImportError as error:
+        print(f"left out: the page: {error}")
+    print(f"record: {out}")
+    failed = [f"{bench.title(row)}, {row['backend']}: {bench.beside(row)}" for row in bench.wrong(record)]
+    if old is not None:
+        warnings, shared, slower = bench.compare(old, record)
+        slower = bench.slower_twice(plan, old, slower)
+        for warning in warnings:
+            logger.warning("%s", warning)
+        print(
+            f"compared: {len(shared)} of {len(record['rows'])} rows, {len(slower)} slower than in {arguments.compare}"
+        )
+        failed += [
+            f"{bench.title(b)}, {b['backend']}: {b['ratio'][1]:.3g} times {b['peer']}, was {a['ratio'][1]:.3g}"
+            for a, b in slower
+        ]
+    if failed:
+        raise ValueError(f"{len(failed)} measurements are wrong or slower: {'; '.join(failed)}")
 
 
 def _info(arguments: argparse.Namespace) -> None:

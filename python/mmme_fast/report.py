@@ -88,7 +88,7 @@ def page(spotting: Spotting) -> str:
 </section>
 <details><summary>Blinks ({len(spotting.blinks)})</summary>{blinks}</details>
 {_details(meta)}"""
-    return _document("Facial expressions", name, source, _summary(spotting) + warnings, main)
+    return document("Facial expressions", name, source, _summary(spotting) + warnings, main)
 
 
 def _said(spotting: Spotting) -> str:
@@ -101,7 +101,7 @@ def _said(spotting: Spotting) -> str:
     return "".join(parts)
 
 
-def _document(title: str, name: str, source: str, header: str, main: str) -> str:
+def document(title: str, name: str, source: str, header: str, main: str, of: str = "in") -> str:
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -113,7 +113,7 @@ def _document(title: str, name: str, source: str, header: str, main: str) -> str
 </head>
 <body>
 <header>
-<h1>{title} in {escape(name)}</h1>
+<h1>{title} {of} {escape(name)}</h1>
 <p class="path">{escape(source)}</p>
 {header}
 </header>
@@ -130,15 +130,15 @@ def _details(meta: dict[str, Any]) -> str:
     return f"<details><summary>Parameters and versions</summary><pre>{text}</pre></details>"
 
 
-def _facts(facts: dict[str, str]) -> str:
-    return f"<dl>{''.join(f'<div><dt>{key}</dt><dd>{escape(value)}</dd></div>' for key, value in facts.items())}</dl>"
+def facts(told: dict[str, str]) -> str:
+    return f"<dl>{''.join(f'<div><dt>{key}</dt><dd>{escape(value)}</dd></div>' for key, value in told.items())}</dl>"
 
 
 def _summary(spotting: Spotting) -> str:
     meta, times = spotting.meta, spotting.signals["timestamp"]
     types = [one.type for one in spotting.intervals]
     seconds = (float(times[-1] - times[0]) if len(times) else 0.0) + 1 / spotting.fps
-    facts = {
+    told = {
         "micro-expressions": str(types.count("micro")),
         "macro-expressions": str(types.count("macro")),
         "blinks": str(len(spotting.blinks)),
@@ -147,8 +147,8 @@ def _summary(spotting: Spotting) -> str:
         "frames per second": f"{spotting.fps:.6g}",
     }
     if "seconds" in meta:
-        facts["taken"] = f"{_clock(meta['seconds'])}, {meta['frames_per_second']:g} frames/s"
-    return _facts(facts)
+        told["taken"] = f"{_clock(meta['seconds'])}, {meta['frames_per_second']:g} frames/s"
+    return facts(told)
 
 
 def _clock(seconds: float) -> str:
@@ -235,7 +235,7 @@ def _chart(spotting: Spotting) -> str:
           for row in (1, 2, 3)),
     ])  # fmt: skip
     figure.update_xaxes(title_text="s", row=3, col=1)
-    return _drawn(figure, 480)
+    return drawn(figure, 480)
 
 
 def _moments(spotting: Spotting) -> list[tuple[float, float]]:
@@ -255,7 +255,7 @@ def plotly_parts() -> tuple[Any, Any]:
     return Scatter, make_subplots
 
 
-def _drawn(figure: Any, height: int) -> str:
+def drawn(figure: Any, height: int) -> str:
     """A chart in the page's style, and plotly.js itself."""
     grid = "rgba(128, 128, 128, 0.25)"
     figure.update_xaxes(gridcolor=grid, zeroline=False)
@@ -488,7 +488,7 @@ def band_power_page(power: BandPowerStream | ClipBandPower) -> str:
     figure.update_xaxes(title_text="Hz", range=[0, float(frequency[-1])], row=2, col=1)
 
     left_out = power.left_out if isinstance(power, BandPowerStream) else 0
-    facts = {
+    told = {
         "channels": str(len(recording.ch_names)),
         "length": _clock(recording.duration),
         "samples per second": f"{recording.sfreq:g}",
@@ -503,14 +503,14 @@ def band_power_page(power: BandPowerStream | ClipBandPower) -> str:
 {"Grey: gaps of the recording." if recording.gaps else ""} Below, the power spectral density (Welch, Hann windows of
 {1 / (frequency[1] - frequency[0]):g} s) of each channel and, thick, their median; the bands are shaded. Drag to zoom,
 double-click to see all.</p>
-<div role="img" aria-label="Band power over time and power spectral density">{_drawn(figure, 720)}</div>
+<div role="img" aria-label="Band power over time and power spectral density">{drawn(figure, 720)}</div>
 </section>
 <section aria-labelledby="bands">
 <h2 id="bands">Bands</h2>
 {_band_table(power, median * scale, unit)}
 </section>
 {_details(power._meta(len(power)))}"""
-    return _document("Band power", Path(recording.source).name or "recording", recording.source, _facts(facts), main)
+    return document("Band power", Path(recording.source).name or "recording", recording.source, facts(told), main)
 
 
 def _course(power: BandPowerStream | ClipBandPower) -> tuple[Signal, Signal, int]:
@@ -602,6 +602,7 @@ table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-n
 th, td {{ padding: .3rem .75rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }}
 th, td:nth-child(2), small {{ white-space: nowrap; }}
 th:nth-child(2), td:nth-child(2) {{ text-align: left; }}
+.words th, .words td {{ text-align: left; white-space: normal; }}
 td small, thead small {{ display: block; font-weight: 400; }}
 {
     "".join(

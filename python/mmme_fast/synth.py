@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -544,7 +544,7 @@ class SyntheticFilm:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._write_images(path, _IMAGES[suffix])
         elif suffix in (".avi", ".mkv"):
-            self._write_film(path)
+            write_film(path, self, self.fps, self.shape[1:])
         elif suffix == ".npy":
             out = np.lib.format.open_memmap(path, "w+", np.uint8, self.shape)
             for i, frame in enumerate(self):
@@ -555,17 +555,6 @@ class SyntheticFilm:
                 f"path must end in .avi, .mkv, .npy, or be a pattern like %06d.png or %06d.tif, got '{path}'"
             )
         return path
-
-    def _write_film(self, path: Path) -> None:
-        import av
-
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("ffv1", rate=Fraction(self.fps).limit_denominator(1001))
-            stream.height, stream.width = self.shape[1:]
-            stream.pix_fmt = "gray"
-            for picture in self:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray")))
-            container.mux(stream.encode())
 
     def _write_images(self, pattern: Path, codec: str) -> None:
         import av
@@ -590,6 +579,19 @@ class SyntheticFilm:
 # name: (seconds, pixels of a frame 256 wide), each from and to
 _KINDS = {"micro": ((0.2, 0.5), (0.7, 1.8)), "macro": ((0.6, 1.8), (2.0, 4.0))}
 _IMAGES = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
+
+
+def write_film(path: Path, frames: Iterable[NDArray[np.uint8]], fps: float, shape: tuple[int, ...]) -> None:
+    """Write grey frames of `shape` (y, x) bit for bit, as FFV1."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = shape
+        stream.pix_fmt = "gray"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray")))
+        container.mux(stream.encode())
 
 
 def _at_least(name: str, value: float, low: float) -> None:
