@@ -43,6 +43,10 @@ Pictures = Generator["_Picture", None, None]
 _log = logging.getLogger("mmme_fast")
 
 _DECODERS = {".bmp": "bmp", ".jpeg": "mjpeg", ".jpg": "mjpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff"}
+IMAGES = tuple(_DECODERS)
+FILMS = (
+    ".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv",
+)  # fmt: skip
 # The decoders of still images would rather show half a picture than fail; a measurement needs the failure.
 _STRICT = {"err_detect": "explode+crccheck"}
 # Containers and file names often count time in milliseconds: a step of that size says nothing about the camera.
