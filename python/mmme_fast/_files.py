@@ -81,7 +81,8 @@ def save(
 def write_csv(path: Path, columns: list[str], rows: Iterable[list[Any]]) -> None:
     """Write a table row by row."""
     with written(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        # A file's name may hold bytes that are no text, which Python has as half a surrogate pair.
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

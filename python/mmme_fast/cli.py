@@ -353,7 +353,7 @@ def _spot(arguments: argparse.Namespace) -> None:
         from mmme_fast.report import plotly_parts
 
         plotly_parts()
-    film = Path(arguments.film).resolve()
+    film = Path(os.path.realpath(arguments.film))  # a name even where links form a loop
     out = arguments.out or Path(f"{film.name if film.is_dir() else film.stem}_mmme_fast")
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(

@@ -498,7 +498,9 @@ class _Film(_Source):
         import av
 
         try:
-            container = av.open(f"file:{self.name}")  # what stands before a colon in the name is no protocol
+            container = av.open(
+                f"file:{self.name}", metadata_errors="replace"
+            )  # what stands before a colon in the name is no protocol
         except av.FFmpegError as error:
             raise ValueError(f"{self.name} is not a film that FFmpeg can read: {error.strerror}") from error
         text = container.format.name == "tty"  # which FFmpeg would draw, as it did on a terminal
@@ -667,7 +669,9 @@ class _Array(_Source):
 def _mapped(path: Path) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # its header is read by Python's own parser, which has many
         raise ValueError(f"{path} is not a .npy file that can be mapped: {error}") from error
     return array
 
@@ -1011,7 +1015,8 @@ def _rate(times: Array) -> float | None:
     if len(intervals) == 0:
         return None
     middle = np.median(intervals)
-    return float(1 / intervals[np.abs(intervals - middle) <= middle / 2].mean())
+    near = intervals[np.abs(intervals - middle) <= middle / 2]
+    return float(1 / (near.mean() if len(near) else middle))  # the median of two may be near to neither
 
 
 def _irregularities(times: Array, rate: float | None) -> list[str]:

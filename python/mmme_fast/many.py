@@ -679,7 +679,7 @@ def _write_summary(folder: Path, outcomes: list[Outcome]) -> None:
     columns = ["film", "status", "intervals", "seconds", "message"]
     write_csv(folder / "summary.csv", columns, ([cell(getattr(one, c)) for c in columns] for one in outcomes))
     with written(folder / "index.html") as file:
-        file.write(_index(folder, outcomes).encode(errors="surrogateescape"))
+        file.write(_index(folder, outcomes).encode(errors="backslashreplace"))
 
 
 def _write_tables(folder: Path, outcomes: list[Outcome]) -> None:

@@ -133,7 +133,7 @@ class Spotting:
         from mmme_fast.report import page
 
         with written(Path(path)) as file:
-            file.write(page(self).encode())
+            file.write(page(self).encode(errors="backslashreplace"))  # names may hold what is no text
         return Path(path)
 
 
