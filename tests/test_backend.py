@@ -209,7 +209,7 @@ def test_layers_import_downwards_only() -> None:
     layers = [
         {"__main__", "cli"},
         {"bench"},
-        {"patch", "pipeline", "report"},
+        {"patch", "many", "pipeline", "report"},
         {"results", "tracking", "methods", "clips", "alignment", "peripherals"},
         {"frames", "flow", "strain", "spotting", "motion", "metrics", "eeg", "synth"},
         {"_backend", "_arrays", "_faces", "_files"},

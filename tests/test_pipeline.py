@@ -380,6 +380,17 @@ def test_a_film_of_two_frames_is_no_error() -> None:
     assert found.scores.shape == (2,)
 
 
+def test_a_film_whose_last_frame_is_a_new_reference() -> None:
+    """Nothing is left to be followed from it."""
+    frame = np.random.default_rng(0).random((64, 64), np.float32)
+    tracker = tracking._Tracker(frame, mmme_fast.farneback, 50.0, 1)
+    first, done = tracker.follow([frame] * 10, last=True)
+    signals, _ = tracker.follow([frame], last=True)
+    assert (len(first.blocks), done) == (10, 9)
+    assert [len(part) for part in (signals.blocks, signals.valid, signals.head, signals.strain)] == [0] * 4
+    assert signals.motion.shape == (0,)
+
+
 @pytest.mark.parametrize("sizes", [[1000], [1, 2, 3, 994], [7] * 143])
 def test_reduced_frames_do_not_depend_on_chunks(sizes: list[int]) -> None:
     film = np.random.default_rng(0).integers(0, 255, (1000, 16, 16), np.uint8)

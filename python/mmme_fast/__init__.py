@@ -15,6 +15,7 @@ from mmme_fast.alignment import Alignment, align
 from mmme_fast.eeg import Recording, band_power, open_recording, stream_band_power
 from mmme_fast.flow import dis, farneback, tvl1
 from mmme_fast.frames import Frames, open_frames
+from mmme_fast.many import Outcome, spot_many
 from mmme_fast.patch import cv2_is_patched, patch_cv2, unpatch_cv2
 from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.pipeline import spot
@@ -26,6 +27,7 @@ __all__ = [
     "Alignment",
     "Frames",
     "Interval",
+    "Outcome",
     "Peripherals",
     "Recording",
     "Spotting",
@@ -48,6 +50,7 @@ __all__ = [
     "set_num_threads",
     "sliding_window",
     "spot",
+    "spot_many",
     "stream_band_power",
     "sys_info",
     "tvl1",

@@ -10,7 +10,6 @@ import json
 import os
 import tempfile
 import time
-import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +31,9 @@ def map_npy(path: Path) -> NDArray[Any]:
     """Map the array in a .npy file; ValueError where there is none, or one of Python objects."""
     try:
         mapped: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except (EOFError, OverflowError, SyntaxError, TypeError, tokenize.TokenError) as error:
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # the header is read by Python's own parser, which has many
         raise ValueError(f"its header is damaged: {error}") from error
     return mapped
 
@@ -95,7 +96,8 @@ def save(
 def write_csv(path: Path, columns: list[str], rows: Iterable[list[Any]]) -> None:
     """Write a table row by row."""
     with written(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        # A file's name may hold bytes that are no text, which Python has as half a surrogate pair.
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

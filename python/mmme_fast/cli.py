@@ -8,8 +8,10 @@ import errno
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -41,11 +43,37 @@ BATCH = 32  # frames whose flow is computed at a time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 a problem with the input, 130 after Ctrl-C.
+    """Run the command and return its exit code.
 
-    Wrong usage ends in argparse's SystemExit with code 2.
+    0 done, 1 a problem with the input, 130 after Ctrl-C, 143 after SIGTERM. Wrong usage ends in argparse's
+    SystemExit with code 2.
     """
     arguments = _parser().parse_args(argv)
+    with _terminable() as stopped:
+        return _done(arguments, stopped)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[Callable[[], int]]:
+    """Let SIGTERM, by which batch systems end what runs too long, do what Ctrl-C does; only the exit code differs."""
+    code = 130
+
+    def stop(*_: object) -> None:
+        nonlocal code
+        code = 143
+        signal.raise_signal(signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: code
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield lambda: code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _done(arguments: argparse.Namespace, stopped: Callable[[], int]) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("mmme-fast: warning: %(message)s"))
     logger.addHandler(handler)
@@ -53,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.command(arguments)
     except KeyboardInterrupt as stop:
         print(f"mmme-fast: {stop or 'interrupted'}", file=sys.stderr)
-        return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
+        return stopped()
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         if os.environ.get("MMME_FAST_VERBOSE") == "1":
             traceback.print_exc()
         print(f"mmme-fast: error: {_line(error)}", file=sys.stderr)
@@ -65,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(error: Exception) -> str:
-    text = str(error)
+    text = f"out of memory. {error}" if isinstance(error, MemoryError) else str(error)
     if isinstance(error, OSError) and error.strerror and error.filename:
         text = f"{error.strerror}: {error.filename}"
     return " ".join(text.split()) or type(error).__name__
@@ -108,15 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_film(spot, crop="auto")
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
-    spot.add_argument(
-        "--method", choices=tuple(METHODS), default="matched",
-        help="default: matched; the others as published (help(mmme_fast.methods))",
-    )  # fmt: skip
-    spot.add_argument(
-        "--preset", choices=tuple(PRESETS),
-        help="the data set whose lengths the method uses, and whose frame rate where the film has none",
-    )  # fmt: skip
-    spot.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
+    _add_method(spot)
     spot.add_argument(
         "--landmarks", metavar="CSV", help="where face and eyes are: OpenFace's or MediaPipe's points, or boxes"
     )
@@ -126,13 +146,25 @@ def _parser() -> argparse.ArgumentParser:
     spot.add_argument(
         "--peripherals", metavar="RECORDING", help="ECG, PPG, RSP, EDA, SKT (.acq, .mat) wanted per frame and interval"
     )
-    spot.add_argument(
-        "--align", type=_align, metavar="mmme|S",
-        help="the recording's time: found from MMME's markers, or its second at the film's start (default: 0); or "
-        "eeg=...,peripherals=... where they differ",
-    )  # fmt: skip
-    spot.add_argument("--baseline", type=float, metavar="S", help="subtract what is there S s before each onset")
+    _add_recorded(spot)
     spot.set_defaults(size=256)
+
+    run = add(
+        "run", _run, "spot the expressions in many films, several at a time, and go on where an earlier run ended",
+        "  mmme-fast run folder_of_films --out results\n"
+        "  mmme-fast run films.csv --out results --crop full --workers 4\n"
+        "  mmme-fast run /data/films --out /data/results --scheduler tcp://10.0.0.1:8786\n"
+        "films.csv has the column film and any of fps, crop, landmarks, eeg, peripherals, align.",
+    )  # fmt: skip
+    run.add_argument("films", metavar="MANIFEST_OR_FOLDER", help="CSV table of films, or a folder that holds them")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder; what is done there is kept")
+    run.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that sees the same files")
+    run.add_argument("--workers", type=int, metavar="N", help="processes (default: all CPUs that this one may use)")
+    _add_frames(run, crop="auto")
+    _add_method(run)
+    _add_recorded(run)
+    _add_common(run, threads="of each worker (default: 1)")
+    run.set_defaults(size=256)
 
     flow = add(
         "flow", _flow, "write a film's dense optical flow",
@@ -241,14 +273,39 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_film(parser: argparse.ArgumentParser, crop: str) -> None:
     parser.add_argument("film", metavar="FILM", help="film, folder of images, TIFF stack or .npy file")
-    parser.add_argument("--crop", type=_crop, default=crop, metavar="auto|full|X,Y,W,H", help=f"default: {crop}")
-    parser.add_argument("--size", type=int, metavar="PX", help="longer side after resizing")
-    parser.add_argument("--fps", type=float, metavar="F", help="frames per second, where the film does not know")
+    _add_frames(parser, crop)
     _add_common(parser)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, metavar="N", help="default: all CPUs that this process may use")
+def _add_frames(parser: argparse.ArgumentParser, crop: str) -> None:
+    parser.add_argument("--crop", type=_crop, default=crop, metavar="auto|full|X,Y,W,H", help=f"default: {crop}")
+    parser.add_argument("--size", type=int, metavar="PX", help="longer side after resizing")
+    parser.add_argument("--fps", type=float, metavar="F", help="frames per second, where the film does not know")
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--method", choices=tuple(METHODS), default="matched",
+        help="default: matched; the others as published (help(mmme_fast.methods))",
+    )  # fmt: skip
+    parser.add_argument(
+        "--preset", choices=tuple(PRESETS),
+        help="the data set whose lengths the method uses, and whose frame rate where the film has none",
+    )  # fmt: skip
+    parser.add_argument("--flow", choices=tuple(FLOWS), default="farneback", help="default: farneback")
+
+
+def _add_recorded(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--align", type=_align, metavar="mmme|S",
+        help="the recording's time: found from MMME's markers, or its second at the film's start (default: 0); or "
+        "eeg=...,peripherals=... where they differ",
+    )  # fmt: skip
+    parser.add_argument("--baseline", type=float, metavar="S", help="subtract what is there S s before each onset")
+
+
+def _add_common(parser: argparse.ArgumentParser, threads: str = "default: all CPUs that this process may use") -> None:
+    parser.add_argument("--threads", type=int, metavar="N", help=threads)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -322,7 +379,7 @@ def _spot(arguments: argparse.Namespace) -> None:
         from mmme_fast.report import plotly_parts
 
         plotly_parts()
-    film = Path(arguments.film).resolve()
+    film = Path(os.path.realpath(arguments.film))  # a name even where links form a loop
     out = arguments.out or Path(f"{film.name if film.is_dir() else film.stem}_mmme_fast")
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(
@@ -334,6 +391,40 @@ def _spot(arguments: argparse.Namespace) -> None:
     _print_intervals(result.intervals)
     print(f"{len(result.blinks)} blinks; {result.meta['frames']} frames in {result.meta['seconds']:.1f} s")
     _print_results(out)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from mmme_fast.many import Outcome, spot_many
+
+    with _progress(arguments.quiet, " films") as bar:
+
+        def report(one: Outcome, done: int, total: int) -> None:
+            found = "" if one.intervals is None else f", {one.intervals} expressions in {one.seconds:.1f} s"
+            message = f": {one.message}" if one.message else ""
+            _say(f"[{done}/{total}] {one.status:6} {one.film}{found}{message}")
+            bar(done, total)
+
+        outcomes = spot_many(
+            arguments.films, arguments.out, scheduler=arguments.scheduler, workers=arguments.workers,
+            threads=arguments.threads, progress=report, preset=arguments.preset, method=arguments.method,
+            flow=arguments.flow, crop=arguments.crop, size=arguments.size, fps=arguments.fps, align=arguments.align,
+            baseline=arguments.baseline,
+        )  # fmt: skip
+    status = [one.status for one in outcomes]
+    print(", ".join(f"{status.count(each)} {each}" for each in ("done", "kept", "failed")))
+    print(f"summary: {arguments.out / 'summary.csv'}")
+    print(f"index:   {arguments.out / 'index.html'}")
+    if "failed" in status:
+        raise ValueError(f"{status.count('failed')} of {len(status)} films failed; run again to try these again")
+
+
+def _say(line: str) -> None:
+    """Print a line above the bar; a name that is not text is shown with replacements."""
+    line = line.encode(errors="replace").decode()
+    encoding = sys.stdout.encoding or "utf-8"
+    line = line.encode(encoding, "replace").decode(encoding)
+    tqdm = sys.modules.get("tqdm")
+    print(line, flush=True) if tqdm is None else tqdm.tqdm.write(line)
 
 
 def _print_intervals(intervals: Sequence[Interval]) -> None:

@@ -44,6 +44,10 @@ Pictures = Generator["_Picture", None, None]
 _log = logging.getLogger("mmme_fast")
 
 _DECODERS = {".bmp": "bmp", ".jpeg": "mjpeg", ".jpg": "mjpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff"}
+IMAGES = tuple(_DECODERS)
+FILMS = (
+    ".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv",
+)  # fmt: skip
 # The decoders of still images would rather show half a picture than fail; a measurement needs the failure.
 _STRICT = {"err_detect": "explode+crccheck"}
 # Containers and file names often count time in milliseconds: a step of that size says nothing about the camera.
@@ -507,7 +511,9 @@ class _Film(_Source):
         import av
 
         try:
-            container = av.open(f"file:{self.name}")  # what stands before a colon in the name is no protocol
+            container = av.open(
+                f"file:{self.name}", metadata_errors="replace"
+            )  # what stands before a colon in the name is no protocol
         except av.FFmpegError as error:
             raise ValueError(f"{self.name} is not a film that FFmpeg can read: {error.strerror}") from error
         text = container.format.name == "tty"  # which FFmpeg would draw, as it did on a terminal
@@ -1019,7 +1025,8 @@ def _rate(times: Array) -> float | None:
     if len(intervals) == 0:
         return None
     middle = np.median(intervals)
-    return float(1 / intervals[np.abs(intervals - middle) <= middle / 2].mean())
+    near = intervals[np.abs(intervals - middle) <= middle / 2]
+    return float(1 / (near.mean() if len(near) else middle))  # the median of two may be near to neither
 
 
 def _irregularities(times: Array, rate: float | None) -> list[str]:

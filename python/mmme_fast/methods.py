@@ -7,7 +7,9 @@ is measured per sample is kept, so that memory does not grow with the film's pic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -30,6 +32,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Flow = Callable[..., NDArray[np.float32]]
 Samples = Iterable[NDArray[np.float32]]
+Measurements = tuple[list[Floats], tuple[int, ...]]  # a row per sample for each kind, and the shape of all samples
+Window = tuple[int, float, Floats]  # its first sample, height over width, and a row per sample
 Box = tuple[float, float, float, float]
 
 BLOCKS = 6  # per side: the lattice of strain, mdmd and lbp
@@ -350,9 +354,13 @@ class Strain:
     def __post_init__(self) -> None:
         _check(self)
 
-    def __call__(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Spotted:
-        """Spot in reduced frames (sample, y, x) at `rate` samples per second."""
-        spans = _spans(self.k, rate)
+    def spans(self, rate: float) -> list[int]:
+        """How many samples after a sample its values of each kind depend on."""
+        return _spans(self.k, rate)
+
+    def measure(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Measurements:
+        """The values of reduced frames (sample, y, x) at `rate` samples per second."""
+        spans = self.spans(rate)
 
         def measure(stretch: NDArray[np.float32], which: int) -> Floats:
             k = spans[which]
@@ -360,7 +368,12 @@ class Strain:
             strain = optical_strain(dense, threads=threads)
             return _strongest(block_means(strain, BLOCKS, BLOCKS, threads=threads))
 
-        values, shape = _sweep(samples, spans, measure)
+        return _sweep(samples, spans, measure)
+
+    def __call__(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Spotted:
+        """Spot in reduced frames (sample, y, x) at `rate` samples per second."""
+        spans = self.spans(rate)
+        values, shape = self.measure(samples, rate, flow, threads)
         found = _Found(shape, self.p)
         for kind, k, rows in zip(KINDS, spans, values, strict=True):
             if len(rows) > 2 * k:
@@ -417,18 +430,26 @@ class Mdmd:
         if not 0 <= self.micro[0] <= self.micro[1]:
             raise ValueError(f"micro must be shortest and longest, got {self.micro!r}")
 
-    def __call__(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Spotted:
-        """Spot in reduced frames (sample, y, x) at `rate` samples per second."""
-        spans = _spans(self.k, rate)
+    def spans(self, rate: float) -> list[int]:
+        """How many samples after a sample its values of each kind depend on."""
+        return [2 * k for k in _spans(self.k, rate)]
+
+    def measure(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Measurements:
+        """The values of reduced frames (sample, y, x) at `rate` samples per second."""
 
         def measure(stretch: NDArray[np.float32], which: int) -> Floats:
-            k = spans[which]
+            k = self.spans(rate)[which] // 2
             before = stretch[: -2 * k]
             a = flow(before, stretch[k:-k], threads=threads)
             b = flow(before, stretch[2 * k :], threads=threads)
             return _strongest(directional_difference(a, b, quadrant=self.quadrant, threads=threads))
 
-        values, shape = _sweep(samples, [2 * k for k in spans], measure)
+        return _sweep(samples, self.spans(rate), measure)
+
+    def __call__(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Spotted:
+        """Spot in reduced frames (sample, y, x) at `rate` samples per second."""
+        spans = _spans(self.k, rate)
+        values, shape = self.measure(samples, rate, flow, threads)
         shortest, longest = (round(seconds * rate) for seconds in self.micro)
         limits = {"micro": (shortest, longest), "macro": (longest + 1, shape[0])}
         found = _Found(shape, self.p)
@@ -485,21 +506,32 @@ class Lbp:
     def __post_init__(self) -> None:
         _check(self)
 
-    def __call__(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Spotted:
-        """Spot in reduced frames (sample, y, x) at `rate` samples per second; `flow` is not used."""
+    def spans(self, rate: float) -> list[int]:
+        """How many samples after a sample its values of each kind depend on."""
+        return [2 * k for k in _spans(self.k, rate)]
+
+    def measure(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Measurements:
+        """The values of reduced frames (sample, y, x) at `rate` samples per second; `flow` is not used."""
         spans = _spans(self.k, rate)
-        size: list[tuple[int, ...]] = []
+        size: tuple[int, ...] = (1, 1)
 
         def histograms() -> Iterator[NDArray[np.float32]]:
+            nonlocal size
             for chunk in samples:
-                size[:] = [chunk.shape[1:]]
+                size = chunk.shape[1:]
                 yield lbp_histograms(chunk, threads=threads)
 
         def measure(stretch: NDArray[np.float32], which: int) -> Floats:
             return _strongest(feature_difference(stretch, spans[which], threads=threads))
 
-        values, shape = _sweep(histograms(), [2 * k for k in spans], measure)
-        found = _Found((shape[0], *(size[0] if size else (1, 1))), self.p)
+        values, shape = _sweep(histograms(), self.spans(rate), measure)
+        return values, (shape[0], *size)
+
+    def __call__(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Spotted:
+        """Spot in reduced frames (sample, y, x) at `rate` samples per second; `flow` is not used."""
+        spans = _spans(self.k, rate)
+        values, shape = self.measure(samples, rate, flow, threads)
+        found = _Found(shape, self.p)
         for kind, k, rows in zip(KINDS, spans, values, strict=True):
             if len(rows) <= 2 * k:
                 continue
@@ -622,43 +654,46 @@ class Roi:
         if self.rate is not None:
             number(self.rate, "rate", low=0, open_low=True)
 
+    def windows(self, rate: float) -> tuple[int, int]:
+        """How many samples a window has, and how many there are from one to the next."""
+        return max(round(WINDOW * rate), 2), max(round(STEP * rate), 1)
+
+    def measure(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Iterator[Window]:
+        """What is measured in each window of frames (sample, y, x) at `rate` samples per second."""
+        span, step = self.windows(rate)
+        views: list[_View] = []
+        total = 0
+        for frame in _pieces(samples, BATCH):
+            starts = range(-(-total // step) * step, total + len(frame), step)
+            views += [_View(self, start, frame[start - total]) for start in starts]
+            for view in views:
+                view.follow(frame[max(view.start - total, 0) : max(view.start + span - total, 0)], flow, threads)
+            total += len(frame)
+            while views and views[0].start + span <= total:
+                yield views.pop(0).window()
+        for view in views:
+            yield view.window()
+
     def __call__(self, samples: Samples, rate: float, flow: Flow, threads: int | None = None) -> Spotted:
         """Spot in frames (sample, y, x) at `rate` samples per second."""
-        span, step = max(round(WINDOW * rate), 2), max(round(STEP * rate), 1)
-        views: list[_View] = []
+        span, step = self.windows(rate)
         scores: list[float] = []
         heads: list[tuple[float, ...]] = []
         strains: list[float] = []
         seen: list[Expression] = []
-        total = 0
-
-        def close(view: _View) -> None:
-            measured = np.concatenate(view.rows)
+        for start, aspect, measured in self.measure(samples, rate, flow, threads):
+            if start > 0 and len(measured) <= span - step:  # the window before has seen all of it
+                continue
+            new = start + len(measured) - len(heads)  # the first window that has them says what the head's motion is
+            heads += measured[-new:, :4].tolist()
+            strains += measured[-new:, 4].tolist()
+            scores += [0.0] * new
             score, found = self._rises(measured, rate)
             for one in found:
-                times = {name: getattr(one, name) + view.start for name in TIMES}
-                seen.append(one._replace(y=one.y * view.aspect, **times))
-            for i, value in enumerate(score, view.start):
+                times = {name: getattr(one, name) + start for name in TIMES}
+                seen.append(one._replace(y=one.y * aspect, **times))
+            for i, value in enumerate(score, start):
                 scores[i] = max(scores[i], float(value))
-
-        for frame in _pieces(samples, BATCH):
-            starts = range(-(-total // step) * step, total + len(frame), step)
-            views += [_View(self, start, frame[start - total]) for start in starts]
-            scores += [0.0] * len(frame)
-            for view in views:
-                part = frame[max(view.start - total, 0) : max(view.start + span - total, 0)]
-                known = view.follow(part, flow, threads)
-                new = max(view.start, total) + len(part) - len(heads)
-                if len(part) and new > 0:  # the oldest view that has them says what the frames' head motion is
-                    heads += known[-new:, :4].tolist()
-                    strains += known[-new:, 4].tolist()
-            total += len(frame)
-            for view in [view for view in views if view.start + span <= total]:
-                close(view)
-                views.remove(view)
-        for view in views:
-            if view.start == 0 or total > view.start - step + span:  # else the one before has seen all of it
-                close(view)
         columns = np.array(heads, np.float32).reshape(-1, 4).T
         names = ("head_x", "head_y", "head_turn", "head_growth")
         signals = dict(zip(names, columns, strict=True)) | {"strain": np.array(strains, np.float32)}
@@ -712,10 +747,13 @@ class _View:
         self.nose = _pixels(roi.nose, height, width)
         self.rows: list[Floats] = []
 
-    def follow(self, frame: NDArray[np.float32], flow: Flow, threads: int | None) -> Floats:
+    def window(self) -> Window:
+        return self.start, self.aspect, np.concatenate(self.rows)
+
+    def follow(self, frame: NDArray[np.float32], flow: Flow, threads: int | None) -> None:
         """Head motion (4), strain and the regions' vectors of each frame, (frame, 5 + 2 regions)."""
         if not len(frame):
-            return np.empty((0, 5 + 2 * len(self.boxes)))
+            return
         maps = np.repeat(motion.IDENTITY[None], len(frame), axis=0)
         left = np.arange(len(frame))
         rows = np.empty((len(frame), 5 + 2 * len(self.boxes)))
@@ -736,7 +774,6 @@ class _View:
         a, c = maps[:, 0, 0], maps[:, 1, 0]
         rows[:, :4] = np.column_stack([shift, np.degrees(np.arctan2(c, a)), np.hypot(a, c) - 1])
         self.rows.append(rows)
-        return rows
 
     def _head(self, dense: NDArray[np.float32], threads: int | None) -> Floats:
         if self.roi.head == "global":
@@ -909,6 +946,63 @@ def _merge(seen: list[Expression], overlap: float) -> list[Expression]:
         if len(kept) == len(merged):
             return kept
         merged = sorted(kept)
+
+
+# A film measured in parts. Every value depends on a bounded number of samples after its own, so that parts which
+# overlap by as many give, joined, the bits of the whole. `Matched` has no such bound: each of its references, and the
+# pose and the motion that signals go on from, follow from all before.
+Divisible = Roi | Strain | Mdmd | Lbp
+
+
+def overlap(method: Divisible, rate: float) -> tuple[int, int]:
+    """How many samples after its end a part must see, and of how many its beginning must be a multiple."""
+    return method.windows(rate) if isinstance(method, Roi) else (max(method.spans(rate)), 1)
+
+
+def measured_part(
+    method: Divisible, samples: Samples, first: int, stop: int | None, rate: float, flow: Flow, threads: int | None
+) -> dict[str, NDArray[Any]]:
+    """What is measured of the samples from `first`, with which `samples` begin, up to `stop` or to the film's end."""
+    if isinstance(method, Roi):
+        windows = [
+            (first + start, aspect, rows)
+            for start, aspect, rows in method.measure(samples, rate, flow, threads)
+            if stop is None or first + start < stop
+        ]
+        rows = [rows for _, _, rows in windows]
+        return {
+            "starts": np.array([start for start, _, _ in windows], np.int64),
+            "lengths": np.array([len(each) for each in rows], np.int64),
+            "aspect": np.array([aspect for _, aspect, _ in windows[:1]]),
+            "rows": np.concatenate(rows) if rows else np.empty((0, 0)),
+        }
+    values, shape = method.measure(samples, rate, flow, threads)
+    most = shape[0] if stop is None else min(stop - first, shape[0])
+    return {"micro": values[0][:most], "macro": values[1][:most], "shape": np.array([most, *shape[1:]], np.int64)}
+
+
+def joined(method: Divisible, parts: Iterable[Mapping[str, NDArray[Any]]]) -> Divisible:
+    """The method as one that has measured all parts of a film: of the samples it is given it looks at none."""
+
+    def windows() -> Iterator[Window]:
+        for each in parts:
+            begins = np.cumsum(each["lengths"]) - each["lengths"]
+            for start, length, begin in zip(each["starts"], each["lengths"], begins, strict=True):
+                yield int(start), float(each["aspect"][0]), each["rows"][begin : begin + length]
+
+    def measure(samples: Samples, *_: Any) -> Iterator[Window] | Measurements:
+        deque(samples, maxlen=0)  # frames are counted, and their times noted, as they pass
+        if isinstance(method, Roi):
+            return windows()
+        known = list(parts)
+        shapes = [tuple(each["shape"].tolist()) for each in known]
+        size = next((shape[1:] for shape in shapes if shape[0]), ())
+        values = [np.concatenate([each[kind] for each in known]) for kind in KINDS]
+        return values, (sum(shape[0] for shape in shapes), *size)
+
+    copied = copy.copy(method)
+    object.__setattr__(copied, "measure", measure)
+    return copied
 
 
 METHODS: dict[str, type] = {"matched": Matched, "roi": Roi, "strain": Strain, "mdmd": Mdmd, "lbp": Lbp}

@@ -25,7 +25,7 @@ from mmme_fast.alignment import align as align_clocks
 from mmme_fast.eeg import Recording, open_recording, stream_band_power
 from mmme_fast.flow import FLOWS
 from mmme_fast.frames import Frames, open_frames
-from mmme_fast.methods import PRESETS, Expression, Method, configured
+from mmme_fast.methods import PRESETS, Expression, Method, configured, measured_part, overlap
 from mmme_fast.metrics import MMME_FPS, Segment, read_truth
 from mmme_fast.peripherals import Peripherals, open_peripherals, peripheral_features
 from mmme_fast.results import Interval, Spotting, identity, output_folder, save
@@ -155,13 +155,8 @@ def spot(
     recording = eeg if eeg is None or isinstance(eeg, Recording) else open_recording(eeg)
     if peripherals is not None and not isinstance(peripherals, Peripherals):
         peripherals = open_peripherals(peripherals)
-    frames = source
-    if not isinstance(frames, Frames):
-        frames = open_frames(source, crop=crop, size=size, fps=fps, landmarks=landmarks)
-        if frames.fps is None and preset is not None:
-            frames = open_frames(source, crop=crop, size=size, fps=PRESETS[preset].fps, landmarks=landmarks)
-    if frames.fps is None:
-        raise ValueError(f"fps must be given: {frames.source} has no times of its own")
+    frames = _opened(source, preset, crop, size, fps, landmarks)
+    assert frames.fps is not None
     annotated = _annotated(truth, frames)
     aligned = {
         name: _alignment(align, name, frames, opened)
@@ -239,6 +234,75 @@ def spot(
     if run.interrupted:
         raise KeyboardInterrupt(f"interrupted after {run.done} frames{where}")
     return result
+
+
+def _opened(source: Any, preset: str | None, crop: Any, size: int, fps: float | None, landmarks: Any) -> Frames:
+    """The frames of a source, whose rate is known."""
+    frames = source
+    if not isinstance(frames, Frames):
+        frames = open_frames(source, crop=crop, size=size, fps=fps, landmarks=landmarks)
+        if frames.fps is None and preset is not None:
+            frames = open_frames(source, crop=crop, size=size, fps=PRESETS[preset].fps, landmarks=landmarks)
+    if frames.fps is None:
+        raise ValueError(f"fps must be given: {frames.source} has no times of its own")
+    return frames
+
+
+class Parts:
+    """A film that is measured in parts, by several workers, for `spot` to join: the same bits as in one go.
+
+    Parts begin at samples that depend on the film and the method alone. Frames have to be decoded from the start for
+    any of them, since a film says where its frames are only as it is read, and a crop that follows a face depends on
+    all before.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        seconds: float,
+        *,
+        preset: str | None = None,
+        method: str | Method = "matched",
+        flow: str = "farneback",
+        crop: Any = "auto",
+        size: int = 256,
+        fps: float | None = None,
+        landmarks: Any = None,
+        **_: Any,
+    ) -> None:
+        self.method, self.flow = configured(method, preset), FLOWS[flow]
+        self.count = 0  # one part is none
+        if isinstance(self.method, Matched):
+            return
+        self.frames = _opened(source, preset, crop, size, fps, landmarks)
+        assert self.frames.fps is not None
+        self.group = group_size(self.frames.fps, self.method.rate)
+        self.rate = self.frames.fps / self.group
+        self.overlap, step = overlap(self.method, self.rate)
+        self.length = max(round(seconds * self.rate) // step, 1) * step
+        count = (self.frames.declared or 0) // self.group // self.length
+        self.count = count if count > 1 else 0
+
+    def measure(self, number: int, threads: int | None) -> dict[str, NDArray[Any]]:
+        """What is measured in one part; the last goes on to the film's end, wherever that is."""
+        assert not isinstance(self.method, Matched)
+        first = number * self.length
+        stop = None if number == self.count - 1 else first + self.length
+        end = np.inf if stop is None else (stop + self.overlap) * self.group
+
+        def chunks() -> Iterator[NDArray[Any]]:
+            seen = 0
+            with contextlib.closing(self.frames.chunks(CHUNK)) as whole:
+                for chunk in whole:
+                    wanted = chunk[max(first * self.group - seen, 0) : int(min(max(end - seen, 0), len(chunk)))]
+                    seen += len(chunk)
+                    if len(wanted):
+                        yield wanted
+                    if seen >= end:
+                        return
+
+        samples = reduced(chunks(), self.group, self.method.width, threads)
+        return measured_part(self.method, samples, first, stop, self.rate, self.flow, threads)
 
 
 def _matched(
@@ -495,10 +559,10 @@ def _bar(total: int | None) -> Iterator[Callable[[int, int | None], None]]:
 @contextlib.contextmanager
 def _interruptible(run: _Run) -> Iterator[None]:
     """Let the first Ctrl-C end the film early instead of the program; the second is Python's own."""
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def stop(*_: object) -> None:
         run.interrupted = True

@@ -45,6 +45,10 @@ class Interval:
 
 
 COLUMNS = ("onset", "apex", "offset", "onset_s", "apex_s", "offset_s", "type", "score")
+RESULTS = (
+    "intervals.csv", "blinks.csv", "signals.npz", "peripherals.npz", "features.csv", "band_power.npy", "report.html",
+    "meta.json",
+)  # fmt: skip
 
 
 @dataclass
@@ -129,7 +133,7 @@ class Spotting:
         from mmme_fast.report import page
 
         with written(Path(path)) as file:
-            file.write(page(self).encode())
+            file.write(page(self).encode(errors="backslashreplace"))  # names may hold what is no text
         return Path(path)
 
 
@@ -162,6 +166,13 @@ def _write_table(path: Path, table: dict[str, list[Any]]) -> Path:
 
 
 def save(result: Spotting, folder: Path) -> Path:
+    """Write all files; those that an earlier result had and this one has not go away."""
+    features = result.interval_power is not None or bool(result.interval_peripherals)
+    there = {"peripherals.npz": bool(result.peripherals), "features.csv": features,
+             "band_power.npy": result.band_power is not None, "report.html": False, "meta.json": False}  # fmt: skip
+    for name, kept in there.items():
+        if not kept:
+            (folder / name).unlink(missing_ok=True)
     result.to_csv(folder / "intervals.csv")
     _write_intervals(folder / "blinks.csv", result.blinks)
     with written(folder / "signals.npz") as file:
@@ -169,7 +180,7 @@ def save(result: Spotting, folder: Path) -> Path:
     if result.peripherals:
         with written(folder / "peripherals.npz") as file:
             np.savez_compressed(file, **result.peripherals)  # type: ignore[arg-type]
-    if result.interval_power is not None or result.interval_peripherals:
+    if features:
         _write_table(folder / "features.csv", result.features())
     _write_meta(folder, result)  # where it is, the numbers are whole
     try:
@@ -192,11 +203,29 @@ def identity(source: str) -> dict[str, Any]:
     if not path.exists():
         return {"source": source}
     if path.is_dir():
-        names = sorted(entry.name for entry in os.scandir(path))
-        return {"source": source, "files": len(names), "sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}
-    size = path.stat().st_size
+        return {"source": source, **_folder_identity(path)}
+    return {"source": source, "bytes": path.stat().st_size, "modified": path.stat().st_mtime, "sha256": _ends(path)}
+
+
+def _folder_identity(folder: Path) -> dict[str, Any]:
+    """Names and sizes of the files, the latest change of any, and the ends of the first and the last."""
+    with os.scandir(folder) as scan:
+        entries = sorted((entry for entry in scan if entry.is_file()), key=lambda entry: entry.name)
+    digest = hashlib.sha256()
+    size, modified = 0, 0.0
+    for entry in entries:
+        status = entry.stat()
+        digest.update(os.fsencode(entry.name) + f" {status.st_size}\n".encode())
+        size, modified = size + status.st_size, max(modified, status.st_mtime)
+    for entry in entries[:1] + entries[-1:]:
+        digest.update(_ends(Path(entry.path)).encode())
+    return {"files": len(entries), "bytes": size, "modified": modified, "sha256": digest.hexdigest()}
+
+
+def _ends(path: Path) -> str:
+    """A hash of the first and the last 64 KB."""
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(1 << 16))
-        file.seek(max(size - (1 << 16), 0))
+        file.seek(max(path.stat().st_size - (1 << 16), 0))
         digest.update(file.read())
-    return {"source": source, "bytes": size, "modified": path.stat().st_mtime, "sha256": digest.hexdigest()}
+    return digest.hexdigest()

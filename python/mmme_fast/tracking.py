@@ -115,7 +115,7 @@ class Lattice:
 
     def motion_of_blocks(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean vectors around the blocks, in pixels of a crop 256 pixels wide."""
-        means = np.einsum("bc,ncv->nbv", self.window, cells.reshape(len(cells), -1, 2), optimize=True)
+        means = np.einsum("bc,ncv->nbv", self.window, cells.reshape(-1, self.window.shape[1], 2), optimize=True)
         scaled: NDArray[np.float32] = (means * (256 / self.unit)).astype(np.float32)
         return scaled
 
