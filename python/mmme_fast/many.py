@@ -146,6 +146,16 @@ def spot_many(
     -----
     On this machine workers are new interpreters, so a script that calls this must do so under
     ``if __name__ == "__main__":``. One that dies is replaced; its film is tried again, twice at most.
+
+    Examples
+    --------
+    >>> from mmme_fast import synth
+    >>> for seed in (1, 2):
+    ...     film = synth.film(4, fps=30, size=64, seed=seed, micro=0, macro=0, blinks=0)
+    ...     path = film.write(f"film{seed}.avi")
+    >>> outcomes = mf.spot_many(["film1.avi", "film2.avi"], "results", crop="full", workers=1)
+    >>> [(one.film, one.status) for one in outcomes]
+    [('film1.avi', 'done'), ('film2.avi', 'done')]
     """
     _check(options)
     if scheduler is not None and workers is not None:

@@ -318,6 +318,14 @@ def patch_cv2(*, dis: bool = False) -> ExitStack:
     -----
     Who did ``from cv2 import calcOpticalFlowFarneback`` before this call keeps OpenCV's function; methods are reached
     in any case.
+
+    Examples
+    --------
+    >>> with mf.patch_cv2():
+    ...     mf.cv2_is_patched()
+    True
+    >>> mf.cv2_is_patched()
+    False
     """
     cv2 = _cv2()
     _speak()
@@ -340,13 +348,27 @@ def patch_cv2(*, dis: bool = False) -> ExitStack:
 
 
 def unpatch_cv2() -> None:
-    """Give cv2 back every function and method that `patch_cv2` changed."""
+    """Give cv2 back every function and method that `patch_cv2` changed.
+
+    Examples
+    --------
+    >>> patched = mf.patch_cv2()
+    >>> mf.unpatch_cv2()
+    >>> mf.cv2_is_patched()
+    False
+    """
     for name in tuple(_installed):
         _undo(name)
 
 
 def cv2_is_patched() -> bool:
-    """Return whether cv2's dense flow runs on the kernels of mmme_fast."""
+    """Return whether cv2's dense flow runs on the kernels of mmme_fast.
+
+    Examples
+    --------
+    >>> mf.cv2_is_patched()
+    False
+    """
     return bool(_installed)
 
 
