@@ -76,7 +76,8 @@ def page(spotting: Spotting) -> str:
     main = f"""<section aria-labelledby="scores">
 <h2 id="scores">Score over time</h2>
 <p>Above 1, the threshold, something moves that is not the head. {_said(spotting)}Drag to zoom, double-click to see all;
-with the keyboard + and &minus; zoom, arrows move, Home shows all. A click on an interval leads to its pictures.
+by touch, the buttons zoom; with the keyboard + and &minus; do, arrows move, and Home shows all. A click on an interval
+leads to its pictures.
 {f"The curves are the least and the largest value of each {2 * step} frames." if step > 1 else ""}</p>
 <div class="chart" tabindex="0" role="group"
 aria-label="Score, head motion and strain over time; the intervals are in the table below">{chart}</div>
@@ -253,6 +254,8 @@ def _chart(spotting: Spotting) -> str:
         path = "".join(f"M{a:.6g},0V1H{b:.6g}V0Z" for a, b in edges[lost].reshape(-1, 2))
         figure.add_shape(type="path", path=path, xref="x", yref="paper", fillcolor="#888", opacity=0.35, layer="below",
                          line_width=0)  # fmt: skip
+    if len(times):
+        figure.update_xaxes(range=[float(edges[0]), float(edges[-1])])
     figure.update_xaxes(title_text="s", row=3, col=1)
     return _drawn(figure, 480)
 
@@ -649,8 +652,9 @@ paint();
 SCRIPT = r"""
 "use strict";
 const chart = document.getElementById("chart");
-const axes = what => Object.fromEntries(["xaxis", "xaxis2", "xaxis3"].map(axis => [`${axis}.${what[0]}`, what[1]]));
-const view = (begin, end) => Plotly.relayout(chart, axes(["range", [begin, end]]));
+const whole = [...chart.layout.xaxis.range];
+const view = (begin, end) =>
+  Plotly.relayout(chart, Object.fromEntries(["", 2, 3].map(i => [`xaxis${i}.range`, [begin, end]])));
 const traces = test => [...chart.data.keys()].filter(i => test(chart.data[i].meta));
 const number = cell => parseFloat(cell.firstChild.textContent);
 const found = [...document.querySelectorAll("tr[id^=interval-row-]")].map(row => ({
@@ -744,7 +748,7 @@ chart.parentElement.addEventListener("keydown", event => {
   const act = {
     "+": () => view(from + part, to - part), "-": () => view(from - 2 * part, to + 2 * part),
     ArrowLeft: () => view(from - part, to - part), ArrowRight: () => view(from + part, to + part),
-    Home: () => Plotly.relayout(chart, axes(["autorange", true])),
+    Home: () => view(...whole),
   }[event.key === "=" ? "+" : event.key];
   if (act && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); act(); }
 });
