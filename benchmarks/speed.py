@@ -123,7 +123,7 @@ def document(record: dict[str, Any]) -> str:
         "error is that between the two answers: the mean end-point error of flow in pixels, the largest error of "
         "anything else, relative for band power; of `spot`, 1 - F1 to the known truth of the drawn film. The "
         "TV-L1 of scikit-image is another algorithm than OpenCV's and ours. More threads stand beside one thread of "
-        "the same backend, and give the same bits."
+        "the same backend, and give the same bits. Films are decoded ahead in a thread that is not counted."
     )
     lines = [
         "# Speed, measured", "", textwrap.fill(begin, 120), "", textwrap.fill(how, 120), "",
