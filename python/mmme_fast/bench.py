@@ -663,6 +663,12 @@ def load(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
+def idle(record: dict[str, Any]) -> bool:
+    """Whether the machine did little else when it began; or else times are too long, and ratios scatter."""
+    load = record["machine"]["load"]
+    return load is None or bool(load < record["machine"]["cpus"] / 2)
+
+
 def wrong(record: dict[str, Any]) -> list[Row]:
     """Rows whose answer is farther from the library's than it may be."""
     return [row for row in record["rows"] if not _passes(row)]
