@@ -78,18 +78,23 @@ def machine(record: dict[str, Any]) -> str:
 def table(record: dict[str, Any]) -> str:
     """The README's table."""
     rows = bench.ratios(record)
-    sizes = sorted({row["size"] for row in rows if row["size"]})
+    by_name = {
+        (task, what): {row["size"]: row for row in rows
+                       if (row["task"], row["what"]) == (task, what) and row["peer"] != "scikit-image"}
+        for task, what in HEADLINES
+    }  # fmt: skip
+    known = [size for chosen in by_name.values() for size in chosen]
+    sizes = sorted(size for size in set(known) if known.count(size) > 1)  # not a column for one of them
     lines = [
         f"| times faster, one thread | beside | {' | '.join(f'{s} x {s}' for s in sizes)} | error at most |",
         f"|---|---|{'---|' * len(sizes)}---|",
     ]
-    for task, what in HEADLINES:
-        chosen = {row["size"]: row for row in rows if (row["task"], row["what"]) == (task, what)
-                  and row["peer"] != "scikit-image"}  # fmt: skip
-        if chosen:
+    for (task, what), chosen in by_name.items():
+        shown = [chosen[size] for size in sizes if size in chosen]
+        if shown:
             name = ", ".join(part for part in (NAMES[task], what) if part)
-            cells = " | ".join(times(chosen[s]) if s in chosen else "" for s in sizes)
-            lines.append(f"| {name} | {next(iter(chosen.values()))['peer']} | {cells} | {error([*chosen.values()])} |")
+            cells = " | ".join(times(chosen[size]) if size in chosen else "" for size in sizes)
+            lines.append(f"| {name} | {shown[0]['peer']} | {cells} | {error(shown)} |")
     lines += [
         "",
         "| band power, one thread | times SciPy | times MNE | error at most |",
