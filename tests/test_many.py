@@ -238,7 +238,8 @@ def test_matched_has_no_parts(minute: Path) -> None:
 
 def test_a_long_film_is_measured_in_parts(minute: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many, "PART", 5.0)
-    options = {"crop": "full", "size": 48, "fps": 100, "method": "strain"}
+    monkeypatch.setattr(many, "DIVIDED", ("farneback",))
+    options = {"crop": "full", "size": 48, "fps": 100, "method": "strain", "flow": "farneback"}
     whole = spot(minute, out=tmp_path / "alone" / "minute.npy", **options)
     sent: list[str] = []
     submit = many._Processes.submit
