@@ -8,7 +8,6 @@ import itertools
 import json
 import logging
 import math
-import multiprocessing
 import os
 import shutil
 import signal
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from html import escape
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -525,6 +523,8 @@ class _Processes:
     """Processes of this machine, each at one task. One that dies is replaced, and its task tried again."""
 
     def __init__(self, workers: int, threads: int) -> None:
+        import multiprocessing
+
         self._workers, self._threads = workers, threads
         self._context = multiprocessing.get_context("spawn")
         self._waiting: deque[_Task] = deque()
@@ -537,6 +537,8 @@ class _Processes:
 
     def next(self) -> tuple[str, Any]:
         """Wait for a task that ends; its key, and its result or the error that kept it from one."""
+        from multiprocessing import connection
+
         while True:
             while self._waiting and (self._idle or len(self._busy) < self._workers):
                 process, pipe = self._idle.pop() if self._idle else self._start()
@@ -612,7 +614,9 @@ def _serve(pipe: Any, threads: int, backend: str) -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
+    from multiprocessing import parent_process
+
+    parent = parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
