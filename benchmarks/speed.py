@@ -46,7 +46,15 @@ def joined(records: list[dict[str, Any]]) -> dict[str, Any]:
     }
     order = [*NAMES]
     ordered = sorted(rows.values(), key=lambda row: (order.index(row["task"]), row["threads"], row["size"] or 0))
-    return {**first, "plan": plan, "complete": all(record["complete"] for record in records), "rows": ordered}
+    loads = [record["machine"]["load"] or 0.0 for record in records]
+    found = {**first["machine"], "load": max(loads)}
+    return {
+        **first,
+        "machine": found,
+        "plan": plan,
+        "complete": all(record["complete"] for record in records),
+        "rows": ordered,
+    }
 
 
 def times(row: Row, spread: bool = False) -> str:
@@ -70,43 +78,47 @@ def machine(record: dict[str, Any]) -> str:
 def table(record: dict[str, Any]) -> str:
     """The README's table."""
     rows = bench.ratios(record)
-    sizes = sorted({row["size"] for row in rows if row["size"]})
+    by_name = {
+        (task, what): {row["size"]: row for row in rows
+                       if (row["task"], row["what"]) == (task, what) and row["peer"] != "scikit-image"}
+        for task, what in HEADLINES
+    }  # fmt: skip
+    known = [size for chosen in by_name.values() for size in chosen]
+    sizes = sorted(size for size in set(known) if known.count(size) > 1)  # not a column for one of them
     lines = [
         f"| times faster, one thread | beside | {' | '.join(f'{s} x {s}' for s in sizes)} | error at most |",
         f"|---|---|{'---|' * len(sizes)}---|",
     ]
-    for task, what in HEADLINES:
-        chosen = {row["size"]: row for row in rows if (row["task"], row["what"]) == (task, what)
-                  and row["peer"] != "scikit-image"}  # fmt: skip
-        if chosen:
+    for (task, what), chosen in by_name.items():
+        shown = [chosen[size] for size in sizes if size in chosen]
+        if shown:
             name = ", ".join(part for part in (NAMES[task], what) if part)
-            cells = " | ".join(times(chosen[s]) if s in chosen else "" for s in sizes)
-            lines.append(f"| {name} | {next(iter(chosen.values()))['peer']} | {cells} | {error([*chosen.values()])} |")
+            cells = " | ".join(times(chosen[size]) if size in chosen else "" for size in sizes)
+            lines.append(f"| {name} | {shown[0]['peer']} | {cells} | {error(shown)} |")
     lines += [
         "",
-        "| band power, one thread | times SciPy | times MNE | x real time | error at most |",
-        "|---|---|---|---|---|",
+        "| band power, one thread | times SciPy | times MNE | error at most |",
+        "|---|---|---|---|",
     ]
     for what in dict.fromkeys(row["what"] for row in rows if row["task"] == "band-power"):
         by = {row["peer"]: row for row in rows if row["task"] == "band-power" and row["what"] == what}
-        any_ = next(iter(by.values()))
         cells = [times(by[peer]) if peer in by else "" for peer in ("SciPy", "MNE")]
-        lines.append(
-            f"| {what} | {cells[0]} | {cells[1]} | {bench._figures(any_['real_time'])} | {error([*by.values()])} |"
-        )
+        lines.append(f"| {what} | {' | '.join(cells)} | {error([*by.values()])} |")
     films = [
         row for row in record["rows"]
         if row["task"] == "spot" and row["what"].startswith("matched") and row["peer"] == bench.YARDSTICK
         and row["backend"] == record["plan"]["backends"][0] and row["size"] == 256
     ]  # fmt: skip
-    if films:
+    text = f"{machine(record)}."
+    if not bench.idle(record):
+        text += f" The machine was busy (load {record['machine']['load']:g}), so that ratios scatter."
+    elif films:
         best = max(films, key=lambda row: row["per_second"])
-        speed = f"{bench._figures(best['per_second'])} frames/s, {bench._figures(best['real_time'])} x real time"
-        text = (
-            f"`spot` on film of 256 x 256 at {record['plan']['fps']:g} fps, {bench._threads(best['threads'])}, with "
-            f"decoding: {speed}. {machine(record)}."
+        text += (
+            f" `spot` on film of 256 x 256 at {record['plan']['fps']:g} fps, {bench._threads(best['threads'])}, with "
+            f"decoding: {bench._figures(best['per_second'])} frames/s, {bench._figures(best['real_time'])} x real time."
         )
-        lines += ["", textwrap.fill(text, 120)]
+    lines += ["", textwrap.fill(text, 120)]
     return "\n".join(lines) + "\n"
 
 
@@ -116,14 +128,15 @@ def document(record: dict[str, Any]) -> str:
         "Written by `benchmarks/speed.py` from [bench.json](bench.json), a record of `mmme-fast bench`, which measures "
         "the same on your machine. [performance.md](performance.md) says where the time goes and what was tried."
     )
+    busy = f"busy, with a load of up to {record['machine']['load']:g}: times are too long and ratios scatter"
     how = (
-        f"{machine(record)}. {record['date']}, in pieces, {record['plan']['seconds']:g} s or three turns for each "
-        "measurement, on a machine that did other work between them and some meanwhile. All sides of a measurement "
-        "take turns, on equal threads, and a ratio is taken within a turn. Medians, with quartiles in brackets. The "
-        "error is that between the two answers: the mean end-point error of flow in pixels, the largest error of "
-        "anything else, relative for band power; of `spot`, 1 - F1 to the known truth of the drawn film. The "
-        "TV-L1 of scikit-image is another algorithm than OpenCV's and ours. More threads stand beside one thread of "
-        "the same backend, and give the same bits."
+        f"{machine(record)}; {'idle' if bench.idle(record) else busy}. {record['date']}, "
+        f"{record['plan']['seconds']:g} s or three turns for each measurement. All sides of a measurement take turns, "
+        "on equal threads, and a ratio is taken within a turn. Medians, with quartiles in brackets. The error is that "
+        "between the two answers: the mean end-point error of flow in pixels, the largest error of anything else, "
+        "relative for band power; of `spot`, 1 - F1 to the known truth of the drawn film. The TV-L1 of scikit-image is "
+        "another algorithm than OpenCV's and ours. More threads stand beside one thread of the same backend, and give "
+        "the same bits. Films are decoded ahead in a thread that is not counted."
     )
     lines = [
         "# Speed, measured", "", textwrap.fill(begin, 120), "", textwrap.fill(how, 120), "",
@@ -160,8 +173,8 @@ def picture(record: dict[str, Any], path: Path) -> None:
     rows, plots = bench.ratios(record), bench.scaling(record)
     labels = list(dict.fromkeys(bench._title(row["task"], row["what"], row["size"], 0) for row in rows))
     tall = 0.22 * len(labels) + 1
-    figure = pyplot.figure(figsize=(11, tall + 3.6), layout="constrained")
-    grid = figure.add_gridspec(2, max(len(plots), 1), height_ratios=[tall, 3.6])
+    figure = pyplot.figure(figsize=(11, tall + 3.6 * bool(plots)), layout="constrained")
+    grid = figure.add_gridspec(1 + bool(plots), max(len(plots), 1), height_ratios=[tall, 3.6][: 1 + bool(plots)])
     axis = figure.add_subplot(grid[0, :])
     for i, peer in enumerate(dict.fromkeys(row["peer"] for row in rows)):
         of_peer = [row for row in rows if row["peer"] == peer]
@@ -176,7 +189,7 @@ def picture(record: dict[str, Any], path: Path) -> None:
     axis.axvline(1, color="#888", linestyle="--", linewidth=1)
     axis.invert_yaxis()
     axis.grid(color="#ddd")
-    axis.legend(loc="best")
+    axis.legend(loc="center right")
     for column, (name, lines) in enumerate(plots.items()):
         axis = figure.add_subplot(grid[1, column])
         for label, points in lines.items():

@@ -61,7 +61,7 @@ class Page(HTMLParser):
 def picture(uri: str) -> Any:
     import av
 
-    data = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+    data = base64.b64decode(uri.partition(";base64,")[2])
     with av.open(io.BytesIO(data)) as container:
         return next(container.decode(video=0)).to_ndarray()
 
@@ -110,9 +110,9 @@ def test_each_interval_has_its_pictures(html: str, spotting: Spotting, film: syn
 
 def test_rows_of_the_table_lead_to_the_pictures(html: str, spotting: Spotting) -> None:
     read = Page(html)
-    links = read.all("a", "href")
-    assert links == [f"#interval-{i}" for i in (1, 2, 3)]
-    assert {link[1:] for link in links} <= set(read.all("article", "id"))
+    there, back = [f"#interval-{i}" for i in (1, 2, 3)], [f"#interval-row-{i}" for i in (1, 2, 3)]
+    assert read.all("a", "href") == there + back
+    assert {link[1:] for link in there + back} <= set(read.all("article", "id") + read.all("tr", "id"))
     for one in (*spotting.intervals, *spotting.blinks):
         for value in (f"{one.onset_s:.3f}", str(one.onset), str(one.apex), str(one.offset), f"{one.amplitude:.2f}"):
             assert value in read.text
@@ -156,10 +156,8 @@ def test_chart_shows_truth_and_lost_frames(spotting: Spotting, tmp_path: Path) -
     html = page(replace(spotting, truth=truth, signals=signals))
     traces, layout = drawn(html)
     np.testing.assert_allclose(values(traces["truth", "lines"]["x"]), [0.2, 0.48, 5.6, 5.98])
-    grey = [shape for shape in layout["shapes"] if shape["type"] == "rect"]
-    np.testing.assert_allclose(
-        [(one["x0"], one["x1"]) for one in grey if one["xref"] == "x"], [(0, 0.4), (2, 2.4), (4, 4.4)]
-    )
+    (grey,) = [shape for shape in layout["shapes"] if shape["type"] == "path"]
+    assert grey["path"] == "M0,0V1H0.4V0ZM2,0V1H2.4V0ZM4,0V1H4.4V0Z"
     assert "The bars at the top are the annotated expressions. Grey: frames without a face" in Page(html).text
     (tmp_path / "truth.csv").write_text("video,type,onset,apex,offset\nother,micro,3,5,9\n")
     found = spot(np.zeros((10, 40, 40), np.uint8), crop="full", fps=50, truth=tmp_path / "truth.csv")
@@ -189,11 +187,16 @@ def test_what_others_wrote_is_escaped(spotting: Spotting) -> None:
     assert all(source.startswith("data:") for source in read.all("img", "src"))
 
 
-def test_forty_strongest_are_pictured() -> None:
+def test_strongest_are_pictured(monkeypatch: pytest.MonkeyPatch) -> None:
     film = np.random.default_rng(0).integers(0, 255, (120, 16, 16), np.uint8)
     found = [interval(2 * i, 2 * i + 1, 2 * i + 2, score=2 + i % 7) for i in range(50)]
-    html = page(made_up(film, found))
-    read = Page(html)
+    read = Page(page(made_up(film, found)))
+    assert read.all("article", "id") == [f"interval-{i}" for i in range(1, 51)]
+    for i, uri in enumerate(read.all("img", "src")[1::5]):  # so many are JPEG
+        onset = picture(uri)[:16, :16].astype(float)
+        assert np.corrcoef(onset.ravel(), film[2 * i].ravel())[0, 1] > 0.99
+    monkeypatch.setattr(report, "PICTURED", 40)
+    read = Page(page(made_up(film, found)))
     left_out = {i for i, one in enumerate(found, 1) if f"interval-{i}" not in read.all("article", "id")}
     assert len(left_out) == 10
     assert max(found[i - 1].score for i in left_out) == 3
@@ -235,10 +238,44 @@ def test_pictures_of_other_frames(height: int, width: int, shown: tuple[int, int
         assert p.mean() == pytest.approx(127, abs=8)  # dark film is shown over the whole range of grey
 
 
-def test_long_film_says_what_a_point_is() -> None:
-    html = page(made_up(np.zeros((9000, 8, 8), np.uint8), []))
-    assert "Each point of the curves is the largest value of 3 frames." in html
-    assert len(values(drawn(html)[0]["score", "lines"]["y"])) == 3000
+def long(frames: int = 9000) -> Spotting:
+    """A result whose curves the page opens with less of, and has whole to zoom into."""
+    film = np.random.default_rng(0).integers(0, 255, (frames, 16, 16), np.uint8)
+    found = [interval(1000 * i, 1000 * i + 10, 1000 * i + 20, score=[3.0, 5.0, 4.0][i % 3]) for i in range(1, 6)]
+    blinks = [replace(interval(1500 * i, 1500 * i + 5, 1500 * i + 9), type="blink") for i in (1, 2)]
+    result = replace(made_up(film, found), blinks=blinks)
+    result.signals["score"] = np.random.default_rng(1).random(frames).astype(np.float32) * 3
+    result.signals["score"][7] = np.nan
+    return result
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.01])
+def test_long_film_can_be_zoomed_down_to_frames(jitter: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = long()
+    times = result.signals["timestamp"] = np.arange(9000) / 50 + jitter * np.random.default_rng(0).random(9000)
+    html = page(result)
+    assert len(values(drawn(html)[0]["score", "lines"]["y"])) <= 4000
+
+    def fine(html: str) -> tuple[Any, Any]:
+        read = json.loads(html.partition('id="fine">')[2].partition("</script>")[0])
+        at = np.linspace(read["from"], read["to"], read["n"])
+        if read["late"]:
+            at = at + np.frombuffer(base64.b64decode(read["late"]), "<f4")
+        curve = read["curves"][0]
+        levels = np.frombuffer(base64.b64decode(curve["levels"]), "<u2")
+        assert len(levels) == read["n"]
+        return at, np.where(levels == 65535, np.nan, curve["low"] + levels * (curve["high"] - curve["low"]) / 65534)
+
+    at, score = fine(html)
+    np.testing.assert_allclose(at, times, atol=1e-3 if jitter == 0 else 1e-6)
+    np.testing.assert_allclose(score, result.signals["score"], atol=3 / 65534)
+    monkeypatch.setattr(report, "FINE", 5000)
+    html = page(result)
+    assert "The curves are the least and the largest value of each 4 frames." in html
+    at, score = fine(html)
+    assert len(at) == 4500
+    ends = result.signals["score"][8:].reshape(-1, 4)
+    np.testing.assert_allclose(score[4:].reshape(-1, 2), np.stack([ends.min(1), ends.max(1)], 1), atol=3 / 65534)
 
 
 def test_quiet_film() -> None:
@@ -306,13 +343,15 @@ def test_band_power_page_by_the_command(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_envelope() -> None:
     times = np.arange(540_000) / 150
-    values = np.zeros(540_000, np.float32)
-    peaks = [0, 77_777, 300_001, 539_999]
-    values[peaks] = [1, 2, 3, 4]
+    values = np.random.default_rng(0).random(540_000).astype(np.float32)
+    ends = [0, 77_777, 300_001, 539_999]
+    values[ends] = [2, -3, 4, -5]
     x, y = envelope(times, values)
-    assert len(x) == len(y) <= 4000
+    assert 3990 <= len(x) == len(y) <= 4000
     assert (np.diff(x) > 0).all()
-    assert {(a, b) for a, b in zip(x, y, strict=True) if b} == {(times[i], values[i]) for i in peaks}
+    assert {(a, b) for a, b in zip(x, y, strict=True) if not 0 <= b <= 1} == {(times[i], values[i]) for i in ends}
+    bins = values.reshape(2000, 270)
+    np.testing.assert_array_equal(np.sort(y), np.sort(np.concatenate([bins.min(1), bins.max(1)])))
     short, same = envelope(times[:4000], values[:4000])
     np.testing.assert_array_equal((short, same), (times[:4000], values[:4000]))
 
@@ -339,14 +378,113 @@ def test_wheel() -> None:
     np.testing.assert_allclose(colours[4], wheel(np.array([[(0.0, 1.0)]]))[0, 0], atol=1e-6)
 
 
+# What a reader does with the page, and what it then shows.
+VISIT = """
+<script>
+const errors = [], seen = {errors};
+addEventListener("error", event => errors.push(event.message));
+const key = (target, name) => target.dispatchEvent(new KeyboardEvent("keydown", {key: name, bubbles: true}));
+const settled = () => new Promise(done => setTimeout(done, 100));
+const shown = id => {
+  const article = document.getElementById(id), images = [...article.querySelectorAll("img")];
+  const box = images[0].getBoundingClientRect();
+  return location.hash === "#" + id && box.top >= 0 && box.top < innerHeight && images.length === 5
+    && images.every(image => image.complete && image.naturalWidth > 0) && document.activeElement === article
+    && document.querySelectorAll("tr.chosen").length === 1
+    && document.querySelector("tr.chosen").id === id.replace("interval", "interval-row");
+};
+const range = () => chart.layout.xaxis3.range.map(x => Math.round(x * 100) / 100);
+const curve = () => chart.data.find(trace => trace.meta === 0);
+addEventListener("load", async () => {
+  seen.title = document.title;
+  seen.drawn = document.querySelectorAll("#chart .main-svg .scatterlayer .trace").length;
+  seen.wide = document.documentElement.scrollWidth - innerWidth;
+  document.querySelector("#interval-row-2 a").click();
+  await settled();
+  seen.clicked = shown("interval-2");
+  seen.chosen = chart.data.find(trace => trace.meta === "chosen").x;
+  key(document.getElementById("interval-2"), "ArrowRight");
+  await settled();
+  seen.next = shown("interval-3");
+  chart.emit("plotly_click", {points: [{x: 20.3}]});
+  await settled();
+  seen.curve = shown("interval-1");
+  chart.emit("plotly_click", {points: [{x: 80.2, customdata: 4}]});
+  await settled();
+  seen.marker = shown("interval-4");
+
+  document.querySelector("#interval-4 nav button").click();
+  await settled();
+  seen.zoomed = range();
+  const inside = [...curve().x.keys()].filter(i => curve().x[i] >= 80 && curve().x[i] <= 80.4);
+  seen.frames = inside.map(i => Math.round(curve().x[i] * 50));
+  seen.values = inside.map(i => curve().y[i]);
+  seen.rest = [curve().x.length < 6000, curve().x[0], curve().x.at(-1)];
+  key(chart.parentElement, "+");
+  await settled();
+  seen.closer = range();
+  key(chart.parentElement, "ArrowRight");
+  await settled();
+  seen.moved = range();
+  key(chart.parentElement, "Home");
+  await settled();
+  seen.whole = range();
+
+  const score = document.querySelector("th[data-columns=score]"), table = score.closest("table");
+  const order = () => [...table.tBodies[0].rows].map(row => row.cells[0].textContent).join("");
+  score.querySelector("button").click();
+  seen.up = [order(), score.ariaSort];
+  score.querySelector("button").click();
+  seen.down = [order(), score.ariaSort];
+  table.tBodies[0].rows[0].querySelector("a").focus();
+  key(document.activeElement, "ArrowDown");
+  seen.focus = document.activeElement.textContent;
+  navigator.clipboard.writeText = async text => { seen.copied = text; };
+  document.querySelector(".copy").click();
+  await settled();
+  seen.status = document.querySelector("[role=status]").textContent;
+  document.body.innerHTML = "<pre></pre>";
+  document.querySelector("pre").textContent = "SEEN" + btoa(JSON.stringify(seen)) + "END";
+});
+</script>
+"""
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="Chromium is not installed")
-def test_browser_draws_it_without_complaint(html: str, tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+def test_in_a_browser(tmp_path: Path) -> None:
+    """Load, click, zoom, sort, copy and keys, at the width of a phone, and not one complaint of the browser's."""
+    result = long()
+    evil = "</script><script>throw 1</script><img src=x onerror='throw 2'>.avi"
+    html = page(replace(result, meta={"input": {"source": evil}, "warnings": [evil]}))
+    (tmp_path / "report.html").write_text(html.replace("</body>", VISIT + "</body>"), encoding="utf-8")
     run = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom",
-         (tmp_path / "report.html").as_uri()],
+         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--virtual-time-budget=20000",
+         "--window-size=390,800", "--dump-dom", (tmp_path / "report.html").as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    assert "CONSOLE" not in run.stderr
-    assert "main-svg" in run.stdout  # plotly drew its chart
+    assert [line for line in run.stderr.splitlines() if "CONSOLE" in line] == []
+    seen = json.loads(base64.b64decode(run.stdout.partition("SEEN")[2].partition("END")[0]))
+    assert seen["errors"] == []
+    assert seen["title"] == "script><img src=x onerror='throw 2'>.avi: facial expressions"  # of a path the last part
+    assert seen["drawn"] >= 7
+    assert seen["wide"] <= 0
+    assert [seen[how] for how in ("clicked", "next", "curve", "marker")] == [True] * 4
+    assert seen["chosen"] == [40.2]
+    assert seen["zoomed"] == [79, 81.4]
+    assert seen["frames"] == list(range(4000, 4021))  # each of them
+    np.testing.assert_allclose(seen["values"], result.signals["score"][4000:4021], atol=1e-4)
+    assert seen["rest"] == [True, pytest.approx(0, abs=0.5), pytest.approx(180, abs=0.5)]
+    assert seen["closer"] == [79.6, 80.8]
+    assert seen["moved"] == [79.9, 81.1]
+    assert seen["whole"] == [0, 180]
+    assert seen["up"] == ["32514", "ascending"]
+    assert seen["down"] == ["14253", "descending"]
+    assert seen["focus"] == "4"
+    lines = seen["copied"].splitlines()
+    assert lines[0].split("\t") == [
+        "number", "type", "onset_s", "onset", "apex_s", "apex", "offset_s", "offset", "length_s", "score", "amplitude"
+    ]  # fmt: skip
+    assert lines[1] == "1\tmicro\t20.000\t1000\t20.200\t1010\t20.400\t1020\t0.420\t5.00\t1.00"
+    assert len(lines) == 6
+    assert seen["status"] == "5 rows are in the clipboard, tab-separated."

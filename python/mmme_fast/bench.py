@@ -437,7 +437,8 @@ class _Cases:
             return np.asarray(np.sqrt(ux**2 + vy**2 + (uy + vx) ** 2 / 2))
 
         exact = by_numpy(flow.astype(np.float64))
-        peers = {"NumPy": _Side(by_numpy, fields, lambda ours, _: _largest(ours - exact), "largest error", 1e-5)}
+        side = _Side(by_numpy, fields, lambda ours, _: _largest(ours - exact), "largest error", 1e-5)
+        peers = {"NumPy": side} if threads == 1 else {}
         yield _Case("strain", "", size, "field", fields, lambda: optical_strain(flow), peers, bytes=8 * size**2)
 
     def _windows(self, size: int, threads: int) -> Iterator[_Case]:
@@ -660,6 +661,12 @@ def load(path: Path) -> dict[str, Any]:
     if schema != SCHEMA:
         raise ValueError(f"{path} must have schema {SCHEMA}, got {schema!r}; measure it anew")
     return dict(record)
+
+
+def idle(record: dict[str, Any]) -> bool:
+    """Whether the machine did little else when it began; or else times are too long, and ratios scatter."""
+    load = record["machine"]["load"]
+    return load is None or bool(load < record["machine"]["cpus"] / 2)
 
 
 def wrong(record: dict[str, Any]) -> list[Row]:

@@ -703,6 +703,8 @@ def _bench(arguments: argparse.Namespace) -> None:
         raise KeyboardInterrupt(f"interrupted; {len(record['rows'])} rows are in {out}")
     for name, text in bench.described(record).items():
         print(f"{name}: {text}")
+    if not bench.idle(record):
+        print("The machine was busy when this began: times are too long, and ratios scatter.")
     for line in record["left_out"]:
         print(f"left out: {line}")
     try:

@@ -8,7 +8,6 @@ import itertools
 import json
 import logging
 import math
-import multiprocessing
 import os
 import shutil
 import signal
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from html import escape
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -39,6 +37,9 @@ from mmme_fast.results import COLUMNS, RESULTS, identity, output_folder
 logger = logging.getLogger("mmme_fast")
 
 PART = 600.0  # s: films twice as long are measured in parts, where the method allows that
+DIVIDED = (
+    "tvl1",
+)  # flows that make it worth it: every part decodes the film from its start, and so does their joining
 RETRIES = 2  # how often a film is tried again whose worker died
 REFRESH = 5.0  # s from one writing of the tables to the next, while films are being spotted
 SHARED = (
@@ -102,7 +103,8 @@ def spot_many(
 ) -> list[Outcome]:
     """Spot the facial expressions in many films, several at a time; go on where an earlier run ended.
 
-    Each film is one task and has a folder of its own in `out`, with what `spot` writes. A film whose results are there,
+    Each film is one task (with ``flow="tvl1"`` and a published method, one of 20 minutes or more is several, with the
+    bits of one) and has a folder of its own in `out`, with what `spot` writes. A film whose results are there,
     whole, from the same input, options and version of this package, is kept; any other is done, and `Outcome.message`
     says why it was done again. A film that fails is listed and does not stop the others.
 
@@ -170,7 +172,8 @@ def spot_many(
     with _told(progress, len(films)) as tell:
         try:
             with _pool(scheduler, min(workers, len(films)), threads) as pool:
-                part = PART if scheduler is not None or workers > 1 else math.inf
+                divided = options.get("flow") in DIVIDED and (scheduler is not None or workers > 1)
+                part = PART if divided else math.inf
                 parts: dict[str, int] = {}  # how many are still to be measured
                 for film in films:
                     pool.submit(film.name, _spotted, film, str(folder / film.name), threads, __version__, part)
@@ -530,6 +533,8 @@ class _Processes:
     """Processes of this machine, each at one task. One that dies is replaced, and its task tried again."""
 
     def __init__(self, workers: int, threads: int) -> None:
+        import multiprocessing
+
         self._workers, self._threads = workers, threads
         self._context = multiprocessing.get_context("spawn")
         self._waiting: deque[_Task] = deque()
@@ -542,6 +547,8 @@ class _Processes:
 
     def next(self) -> tuple[str, Any]:
         """Wait for a task that ends; its key, and its result or the error that kept it from one."""
+        from multiprocessing import connection
+
         while True:
             while self._waiting and (self._idle or len(self._busy) < self._workers):
                 process, pipe = self._idle.pop() if self._idle else self._start()
@@ -617,7 +624,9 @@ def _serve(pipe: Any, threads: int, backend: str) -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
+    from multiprocessing import parent_process
+
+    parent = parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)

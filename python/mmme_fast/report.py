@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -30,9 +30,11 @@ logger = logging.getLogger("mmme_fast")
 Pixels = NDArray[np.uint8]
 Signal = NDArray[Any]
 
-PICTURED = 40  # intervals; the strongest ones
+PICTURED = 500  # intervals; the strongest ones
+LOSSLESS = 40  # intervals pictured without loss; the pictures of more are JPEG, a sixth as large
 PICTURE_SIDE = 256  # px
-POINTS = 4000  # of a curve; a longer one is drawn as the largest value of each of so many bins
+POINTS = 4000  # of a curve as the page opens; a longer one is drawn as least and largest value of half as many bins
+FINE = 1 << 20  # of a curve for the page to zoom into: each frame of two hours at 145 frames/s
 LEAST_MOTION = 0.25  # px of a crop 256 wide: smaller motion does not get the full colours of the wheel
 CELL = 8  # px: global motion is fitted to flow averaged over cells of this size
 # The colours of the shaded intervals, also those of the words in the table; they read on white and on black.
@@ -58,28 +60,32 @@ def page(spotting: Spotting) -> str:
     meta = spotting.meta
     source = str(meta.get("input", {}).get("source", ""))
     name = Path(source).name or "film"
-    chosen = sorted(spotting.intervals, key=lambda one: -one.score)[:PICTURED]
-    numbers = {i: one for i, one in enumerate(spotting.intervals, 1) if one in chosen}
+    strongest = sorted(enumerate(spotting.intervals, 1), key=lambda pair: -pair[1].score)
+    numbers = dict(sorted(strongest[:PICTURED]))
     chart = _chart(spotting)
     figures, trouble = _pictures(spotting, numbers)
     notes = list(meta.get("warnings", []))
     if trouble:
         notes.append(f"some pictures are missing: {trouble}")
-    step = _bin(len(spotting.scores))
+    step = -(-len(spotting.scores) // FINE)
     left_out = len(spotting.intervals) - len(numbers)
     pictured = f"<p>The {len(numbers)} strongest of {len(spotting.intervals)} intervals.</p>" if left_out else ""
     warned = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    blinks = _table(spotting.blinks, spotting.fps, {})
+    blinks = _table("blink", spotting.blinks, spotting.fps, {})
     warnings = f'<section class="warnings" aria-label="Warnings"><ul>{warned}</ul></section>' if warned else ""
     main = f"""<section aria-labelledby="scores">
 <h2 id="scores">Score over time</h2>
-<p>Above 1, the threshold, something moves that is not the head. {_said(spotting)}Drag to zoom, double-click to see all.
-{f"Each point of the curves is the largest value of {step} frames." if step > 1 else ""}</p>
-<div role="img" aria-label="Score, head motion and strain over time; the intervals are in the table below">{chart}</div>
+<p>Above 1, the threshold, something moves that is not the head. {_said(spotting)}Drag to zoom, double-click to see all;
+by touch, the buttons zoom; with the keyboard + and &minus; do, arrows move, and Home shows all. A click on an interval
+leads to its pictures.
+{f"The curves are the least and the largest value of each {2 * step} frames." if step > 1 else ""}</p>
+<div class="chart" tabindex="0" role="group"
+aria-label="Score, head motion and strain over time; the intervals are in the table below">{chart}</div>
+{_fine(spotting)}
 </section>
 <section aria-labelledby="intervals">
 <h2 id="intervals">Intervals</h2>
-{_table(spotting.intervals, spotting.fps, figures)}
+{_table("interval", spotting.intervals, spotting.fps, figures)}
 </section>
 <section aria-labelledby="pictures">
 <h2 id="pictures">Pictures</h2>
@@ -88,7 +94,7 @@ def page(spotting: Spotting) -> str:
 </section>
 <details><summary>Blinks ({len(spotting.blinks)})</summary>{blinks}</details>
 {_details(meta)}"""
-    return document("Facial expressions", name, source, _summary(spotting) + warnings, main)
+    return document("Facial expressions", name, source, _summary(spotting) + warnings, main, script=SCRIPT)
 
 
 def _said(spotting: Spotting) -> str:
@@ -101,7 +107,7 @@ def _said(spotting: Spotting) -> str:
     return "".join(parts)
 
 
-def document(title: str, name: str, source: str, header: str, main: str, of: str = "in") -> str:
+def document(title: str, name: str, source: str, header: str, main: str, *, of: str = "in", script: str = "") -> str:
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -119,7 +125,7 @@ def document(title: str, name: str, source: str, header: str, main: str, of: str
 </header>
 <main>
 {main}
-</main>
+</main>{f"{chr(10)}<script>{script}</script>" if script else ""}
 </body>
 </html>
 """
@@ -160,7 +166,15 @@ def _clock(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
-def _table(intervals: list[Interval], fps: float, figures: dict[int, str]) -> str:
+# Of a table of intervals: heading, unit and, for the copy, the names of the columns.
+HEADS = (
+    ("No.", "", "number"), ("Type", "", "type"), ("Onset", "s, frame", "onset_s onset"),
+    ("Apex", "s, frame", "apex_s apex"), ("Offset", "s, frame", "offset_s offset"), ("Length", "s", "length_s"),
+    ("Score", "", "score"), ("Amplitude", "px of 256", "amplitude"),
+)  # fmt: skip
+
+
+def _table(name: str, intervals: list[Interval], fps: float, figures: dict[int, str]) -> str:
     if not intervals:
         return "<p>None were found.</p>"
     rows = []
@@ -171,14 +185,16 @@ def _table(intervals: list[Interval], fps: float, figures: dict[int, str]) -> st
         )]  # fmt: skip
         cells = [*moments, f"{one.offset_s - one.onset_s + 1 / fps:.3f}", f"{one.score:.2f}", f"{one.amplitude:.2f}"]
         rows.append(
-            f'<tr><th scope="row">{number}</th><td class="{escape(one.type)}">{escape(one.type)}</td>'
-            f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+            f'<tr id="{name}-row-{i}"><th scope="row">{number}</th><td class="{escape(one.type)}">{escape(one.type)}'
+            f"</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         )
-    heads = ("", "Type", "Onset", "Apex", "Offset", "Length", "Score", "Amplitude")
-    units = ("", "", "s, frame", "s, frame", "s, frame", "s", "", "px of 256")
-    head = "".join(f'<th scope="col">{name}<small>{unit}</small></th>' for name, unit in zip(heads, units, strict=True))
+    head = "".join(
+        f'<th scope="col" data-columns="{columns}"><button type="button">{title}<small>{unit}</small></button></th>'
+        for title, unit, columns in HEADS
+    )
     return (
-        '<div class="wide" tabindex="0" role="region" aria-label="Table of intervals"><table>'
+        '<p class="tools"><button type="button" class="copy">Copy the table</button> <span role="status"></span></p>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="Table of {name}s"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -187,8 +203,7 @@ def _chart(spotting: Spotting) -> str:
     """The curves with the intervals behind them, and plotly.js itself."""
     Scatter, make_subplots = plotly_parts()
     signals, times = spotting.signals, spotting.signals["timestamp"]
-    head = np.hypot(signals["head_x"], signals["head_y"])
-    rows = (("score", signals["score"]), ("head motion, px", head), ("strain", signals["strain"]))
+    rows = _curves(spotting)
     figure = make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.04, row_heights=[0.6, 0.2, 0.2])
     top = 1.05 * max(1.5, float(signals["score"].max(initial=0)))
     for kind, colour in COLOURS.items():
@@ -202,11 +217,12 @@ def _chart(spotting: Spotting) -> str:
                     fill="toself", line={"width": 0}, fillcolor=f"{colour}55", hoverinfo="skip"),
             row=1, col=1,
         )  # fmt: skip
+        numbers = [i for i, one in enumerate(spotting.intervals, 1) if one.type == kind]  # none of blinks
         texts = [f"{kind}<br>{one.onset_s:.3f} to {one.offset_s:.3f} s<br>{one.amplitude:.2f} px" for one in found]
         figure.add_trace(
             Scatter(x=[one.apex_s for one in found], y=[one.score for one in found], text=texts, name=kind,
-                    legendgroup=kind, showlegend=False, mode="markers", marker={"color": colour, "size": 7},
-                    hovertemplate="%{text}<br>score %{y:.2f}<extra></extra>"),
+                    customdata=numbers or None, legendgroup=kind, showlegend=False, mode="markers",
+                    marker={"color": colour, "size": 7}, hovertemplate="%{text}<br>score %{y:.2f}<extra></extra>"),
             row=1, col=1,
         )  # fmt: skip
     if spotting.truth:
@@ -219,23 +235,65 @@ def _chart(spotting: Spotting) -> str:
     for row, (name, values) in enumerate(rows, 1):
         at, largest = envelope(times, values)
         figure.add_trace(
-            Scatter(x=at, y=largest, name=name, showlegend=False, mode="lines", line={"width": 1, "color": "#12a085"},
-                    hovertemplate="%{x:.3f} s: %{y:.3g}<extra></extra>"),
+            Scatter(x=at, y=largest, name=name, meta=row - 1, showlegend=False, mode="lines",
+                    line={"width": 1, "color": "#12a085"}, hovertemplate="%{x:.3f} s: %{y:.3g}<extra></extra>"),
             row=row, col=1,
         )  # fmt: skip
         figure.update_yaxes(title_text=name, row=row, col=1)
+    figure.add_trace(
+        Scatter(x=[None], y=[None], name="chosen", meta="chosen", showlegend=False, mode="markers", hoverinfo="skip",
+                marker={"symbol": "circle-open", "size": 16, "color": "#12a085", "line": {"width": 3}}),
+        row=1, col=1,
+    )  # fmt: skip
     figure.add_hline(y=1, line={"dash": "dash", "width": 1, "color": "#888"}, row=1, col=1)
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(range=[0, 1.04 * top], row=1, col=1)
     lost = np.flatnonzero(np.diff(np.concatenate([[True], signals["valid"], [True]]).astype(int)))
     edges = np.append(times, times[-1] + 1 / spotting.fps if len(times) else 0.0)
-    figure.update_layout(shapes=[
-        *figure.layout.shapes,
-        *(_shade(float(edges[a]), float(edges[b]), "#888", 0.35, row) for a, b in lost.reshape(-1, 2)[:MARKERS]
-          for row in (1, 2, 3)),
-    ])  # fmt: skip
+    if len(lost):  # one shape for all: thousands of them would stall the page
+        path = "".join(f"M{a:.6g},0V1H{b:.6g}V0Z" for a, b in edges[lost].reshape(-1, 2))
+        figure.add_shape(type="path", path=path, xref="x", yref="paper", fillcolor="#888", opacity=0.35, layer="below",
+                         line_width=0)  # fmt: skip
+    if len(times):
+        figure.update_xaxes(range=[float(edges[0]), float(edges[-1])])
     figure.update_xaxes(title_text="s", row=3, col=1)
     return drawn(figure, 480)
+
+
+def _curves(spotting: Spotting) -> tuple[tuple[str, Signal], ...]:
+    signals = spotting.signals
+    head = np.hypot(signals["head_x"], signals["head_y"])
+    return ("score", signals["score"]), ("head motion, px", head), ("strain", signals["strain"])
+
+
+def _fine(spotting: Spotting) -> str:
+    """The curves frame by frame, for the page to zoom into, where the chart opens with less: 8 bytes a frame.
+
+    Values are of 16 bits; times are a grid and, where the film leaves it by a millisecond, by how much.
+    """
+    times = spotting.signals["timestamp"]
+    if len(times) <= POINTS:
+        return ""
+    step = -(-len(times) // FINE)
+    at = times[::step]
+    grid = np.linspace(at[0], at[-1], len(at))
+    curves = []
+    for _, values in _curves(spotting):
+        if step > 1:
+            starts = np.arange(0, len(values), 2 * step)
+            ends = (np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts))
+            values = np.stack(ends, axis=1).ravel()[: len(at)]
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        levels = np.rint((values - low) * (65534 / max(high - low, 1e-30)))
+        levels = np.where(np.isnan(levels), 65535, levels)
+        curves.append({"low": low, "high": high, "levels": _base64(levels.astype("<u2").tobytes())})
+    late = _base64((at - grid).astype("<f4").tobytes()) if np.abs(at - grid).max() > 1e-3 else None
+    fine = {"n": len(at), "from": float(at[0]), "to": float(at[-1]), "late": late, "curves": curves}
+    return f'<script type="application/json" id="fine">{json.dumps(fine)}</script>'
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _moments(spotting: Spotting) -> list[tuple[float, float]]:
@@ -261,70 +319,72 @@ def drawn(figure: Any, height: int) -> str:
     figure.update_xaxes(gridcolor=grid, zeroline=False)
     figure.update_yaxes(gridcolor=grid, zeroline=False, title_font_size=12)
     figure.update_layout(
-        height=height, margin={"l": 50, "r": 10, "t": 30, "b": 40}, template="none", paper_bgcolor="rgba(0, 0, 0, 0)",
+        height=height, margin={"l": 50, "r": 10, "t": 55, "b": 40}, template="none", paper_bgcolor="rgba(0, 0, 0, 0)",
         plot_bgcolor="rgba(0, 0, 0, 0)", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}, dragmode="zoom",
         modebar={"bgcolor": "rgba(0, 0, 0, 0)", "color": "#888", "activecolor": "#12a085"},
     )  # fmt: skip
     html: str = figure.to_html(
         full_html=False, include_plotlyjs=True, div_id="chart", post_script=PAINT,
         config={"responsive": True, "displaylogo": False,
-                "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]]},
+                "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]]},
     )  # fmt: skip
     return html
 
 
 def envelope(times: Signal, values: Signal) -> tuple[Signal, Signal]:
-    """The largest value of each of at most POINTS bins, and when it was; short curves are as they are."""
-    size = _bin(len(values))
-    if size == 1:
+    """The least and the largest value of each of POINTS / 2 bins, and when they were; short curves are as they are."""
+    if len(values) <= POINTS:
         return times, values
-    starts = np.arange(0, len(values), size)
-    where = np.array([start + int(values[start : start + size].argmax()) for start in starts])
+    edges = np.linspace(0, len(values), POINTS // 2 + 1).astype(int)
+    bins = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    ends = [[a + int(end) for end in (values[a:b].argmin(), values[a:b].argmax())] for a, b in bins]
+    where = np.unique(ends)  # in order of time
     return times[where], values[where]
-
-
-def _bin(values: int) -> int:
-    return max(-(-values // POINTS), 1)
 
 
 def _pictures(spotting: Spotting, numbers: dict[int, Interval]) -> tuple[dict[int, str], str]:
     """HTML of each interval's pictures, and why some are missing."""
+    trouble: list[str] = []
+    lossless = len(numbers) <= LOSSLESS
     wanted = {i: (one.onset, one.apex, one.offset) for i, one in numbers.items()}
-    frames, trouble = _frames(spotting.source, {f for moments in wanted.values() for f in moments})
-    figures = {
-        i: _figures(i, numbers[i], *(frames[f] for f in moments))
-        for i, moments in wanted.items()
-        if all(f in frames for f in moments)
-    }
-    return figures, trouble
+    figures = {i: _figures(i, numbers[i], frames, lossless) for i, frames in _frames(spotting.source, wanted, trouble)}
+    return dict(sorted(figures.items())), "".join(trouble)
 
 
-def _frames(source: Any, wanted: Iterable[int]) -> tuple[dict[int, Signal], str]:
-    """The frames of these numbers, read in sequence, since seeking in a film is inexact."""
-    frames: dict[int, Signal] = {}
-    left = sorted(wanted, reverse=True)
-    if not left:
-        return frames, ""
+def _frames(
+    source: Any, wanted: dict[int, tuple[int, int, int]], trouble: list[str]
+) -> Iterator[tuple[int, list[Signal]]]:
+    """The three frames of each interval once all are there.
+
+    The film is read in sequence, since seeking in it is inexact; no more is kept than what unfinished intervals need.
+    """
+    due = sorted(((frame, i) for i, moments in wanted.items() for frame in set(moments)), reverse=True)
+    kept: dict[int, dict[int, Signal]] = {i: {} for i in wanted}
+    if not due:
+        return
     try:
         if source is None:
             raise ValueError("the film is not known here")
         done = 0
         with closing(source.chunks()) as chunks:
             for chunk in chunks:
-                while left and left[-1] < done + len(chunk):
-                    number = left.pop()
-                    frames[number] = chunk[number - done].copy()  # lets go of the chunk
+                while due and due[-1][0] < done + len(chunk):
+                    frame, i = due.pop()
+                    kept[i][frame] = chunk[frame - done].copy()  # lets go of the chunk
+                    if frame == max(wanted[i]):
+                        frames = kept.pop(i)
+                        yield i, [frames[moment] for moment in wanted[i]]
                 done += len(chunk)
-                if not left:
-                    return frames, ""
-        return frames, f"the film now ends after {done} frames"
+                if not due:
+                    return
+        trouble.append(f"the film now ends after {done} frames")
     except (OSError, ValueError) as error:
         logger.warning("the report lacks pictures: %s", error)
-        return frames, str(error)
+        trouble.append(str(error))
 
 
-def _figures(number: int, one: Interval, onset: Signal, apex: Signal, offset: Signal) -> str:
-    before, after, end = _comparable(onset, apex, offset)
+def _figures(number: int, one: Interval, frames: list[Signal], lossless: bool) -> str:
+    before, after, end = _comparable(*frames)
     height, width = before.shape
     rest = expression_flow(before, after)
     scale = 256 / max(height, width)
@@ -341,15 +401,17 @@ def _figures(number: int, one: Interval, onset: Signal, apex: Signal, offset: Si
     unit = 100 * max(height, width)
     place = f"left:{one.x * unit / width:.1f}%;top:{one.y * unit / height:.1f}%"
     figures = "".join(
-        f'<figure><div><img src="{_png(_bytes(pixels))}" alt="{text}" width="{width}" height="{height}" '
-        f'loading="lazy"><i style="{place}"></i></div><figcaption>{text}</figcaption></figure>'
+        f'<figure><div><img src="{_image(_bytes(pixels), lossless)}" alt="{text}" width="{width}" height="{height}" '
+        f'decoding="async"><i style="{place}"></i></div><figcaption>{text}</figcaption></figure>'
         for text, pixels in pictures
     )
     kind = escape(one.type)
     return (
-        f'<article id="interval-{number}" aria-labelledby="title-{number}"><h3 id="title-{number}">{number}. '
+        f'<article id="interval-{number}" tabindex="-1" aria-labelledby="title-{number}">'
+        f'<h3 id="title-{number}">{number}. '
         f'<span class="{kind}">{kind}</span> {one.onset_s:.3f} to {one.offset_s:.3f} s, score {one.score:.2f}</h3>'
-        f'<div class="pictures">{figures}</div></article>'
+        f'<div class="pictures">{figures}</div><nav aria-label="From interval {number}">'
+        f'<a href="#interval-row-{number}">In the table</a><button type="button">In the chart</button></nav></article>'
     )
 
 
@@ -393,8 +455,9 @@ def _heat(values: Signal) -> NDArray[np.float32]:
 
 def _legend() -> str:
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    disc = _image(_bytes(wheel(np.stack([x, y], axis=-1))))
     return (
-        f'<p class="legend"><img src="{_png(_bytes(wheel(np.stack([x, y], axis=-1))))}" alt="" width="64" height="64">'
+        f'<p class="legend"><img src="{disc}" alt="" width="64" height="64">'
         "<span>The flow leads from onset to apex, head motion removed. Its colour is the direction in which the skin "
         "moves, from the middle of this wheel outwards; white is rest. Strain is how far it is stretched or sheared, "
         "black where it is not. The ring marks where the motion was strongest.</span></p>"
@@ -406,16 +469,20 @@ def _bytes(pixels: Signal) -> Pixels:
     return scaled
 
 
-def _png(pixels: Pixels) -> str:
-    """Grey (y, x) or RGB (y, x, 3) as a data URI."""
+def _image(pixels: Pixels, lossless: bool = True) -> str:
+    """Grey (y, x) or RGB (y, x, 3) as a data URI: PNG, or JPEG in good quality."""
     import av
 
-    format_ = "gray" if pixels.ndim == 2 else "rgb24"
-    encoder: Any = av.CodecContext.create("png", "w")
+    given = "gray" if pixels.ndim == 2 else "rgb24"
+    kind, codec, format_, options = "png", "png", given, {"pred": "mixed"}
+    if not lossless:
+        kind, codec, format_, options = "jpeg", "mjpeg", "yuvj420p", {"qmin": "4", "qmax": "4"}
+    encoder: Any = av.CodecContext.create(codec, "w")
     encoder.height, encoder.width = pixels.shape[:2]
-    encoder.pix_fmt, encoder.time_base, encoder.options = format_, Fraction(1), {"pred": "mixed"}
-    packets = [*encoder.encode(av.VideoFrame.from_ndarray(pixels, format=format_)), *encoder.encode()]
-    return f"data:image/png;base64,{base64.b64encode(b''.join(bytes(p) for p in packets)).decode()}"
+    encoder.pix_fmt, encoder.time_base, encoder.options = format_, Fraction(1), options
+    frame = av.VideoFrame.from_ndarray(pixels, format=given)
+    packets = [*encoder.encode(frame if lossless else frame.reformat(format=format_)), *encoder.encode()]
+    return f"data:image/{kind};base64,{_base64(b''.join(bytes(p) for p in packets))}"
 
 
 # Colours of the bands, in their order; from Wong's palette, told apart by colour-blind readers.
@@ -580,6 +647,150 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 paint();
 """
 
+# Of the page of a film. It adds zoom down to frames, the way from the chart to the pictures, keys, and tables that
+# sort and copy. Links and pictures are there without it.
+SCRIPT = r"""
+"use strict";
+const chart = document.getElementById("chart");
+const whole = [...chart.layout.xaxis.range];
+const view = (begin, end) =>
+  Plotly.relayout(chart, Object.fromEntries(["", 2, 3].map(i => [`xaxis${i}.range`, [begin, end]])));
+const traces = test => [...chart.data.keys()].filter(i => test(chart.data[i].meta));
+const number = cell => parseFloat(cell.firstChild.textContent);
+const found = [...document.querySelectorAll("tr[id^=interval-row-]")].map(row => ({
+  row, link: row.querySelector("a"), onset: number(row.cells[2]), apex: number(row.cells[3]),
+  offset: number(row.cells[4]), score: number(row.cells[6]),
+}));
+
+// Zoom: of what is in view, the least and the largest value of each pixel's frames; around it as in the whole.
+const fine = document.getElementById("fine") && JSON.parse(document.getElementById("fine").textContent);
+if (fine) {
+  const decode = (text, type) => new type(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+  const step = (fine.to - fine.from) / (fine.n - 1);
+  let late, curves;
+  const time = i => fine.from + i * step + (late ? late[i] : 0);
+  const first = t => {  // the first point at or after t
+    let low = 0, high = fine.n;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (time(middle) < t) low = middle + 1; else high = middle;
+    }
+    return low;
+  };
+  const reduce = ({low, high, levels}, begin, end, bins, x, y) => {
+    const put = i => {
+      x.push(time(i));
+      y.push(levels[i] === 65535 ? NaN : low + levels[i] * (high - low) / 65534);
+    };
+    if (end - begin <= 2 * bins) { for (let i = begin; i < end; i++) put(i); return; }
+    for (let bin = 0, from = begin; bin < bins; bin++) {
+      const to = begin + Math.round((end - begin) * (bin + 1) / bins);
+      let least = from, most = from;
+      for (let i = from; i < to; i++) {
+        if (levels[i] < levels[least]) least = i;
+        if (levels[i] > levels[most]) most = i;
+      }
+      put(Math.min(least, most));
+      if (least !== most) put(Math.max(least, most));
+      from = to;
+    }
+  };
+  chart.on("plotly_relayout", change => {
+    if (!Object.keys(change).some(key => key.startsWith("xaxis"))) return;
+    if (!curves) {  // decoded when first needed: the page opens sooner
+      late = fine.late && decode(fine.late, Float32Array);
+      curves = fine.curves.map(curve => ({...curve, levels: decode(curve.levels, Uint16Array)}));
+    }
+    const [from, to] = chart.layout.xaxis.range, bins = Math.max(chart.clientWidth, 300);
+    const begin = Math.max(first(from) - 1, 0), end = Math.min(first(to) + 1, fine.n);
+    const x = [], y = [];
+    for (const curve of curves) {
+      const xs = [], ys = [];
+      reduce(curve, 0, begin, bins, xs, ys);
+      reduce(curve, begin, end, bins, xs, ys);
+      reduce(curve, end, fine.n, bins, xs, ys);
+      x.push(xs);
+      y.push(ys);
+    }
+    Plotly.restyle(chart, {x, y}, traces(meta => typeof meta === "number"));
+  });
+}
+
+// A click in the chart leads to the pictures; what is shown is marked in table and chart.
+chart.on("plotly_click", ({points: [point]}) => {
+  const one = point.customdata ? found.find(({row}) => row.id === `interval-row-${point.customdata}`)
+    : found.find(({onset, offset}) => onset <= point.x && point.x <= offset);
+  if (one && one.link) one.link.click();
+});
+const choose = () => {
+  const chosen = location.hash.replace("-row", "").slice(1);
+  const one = found.find(({row}) => row.id.replace("-row", "") === chosen);
+  for (const {row} of found) row.classList.toggle("chosen", Boolean(one) && row === one.row);
+  if (one) Plotly.restyle(chart, {x: [[one.apex]], y: [[one.score]]}, traces(meta => meta === "chosen"));
+};
+addEventListener("hashchange", choose);
+choose();
+for (const article of document.querySelectorAll("article")) {
+  const {row, onset, offset} = found.find(({row}) => row.id.replace("-row", "") === article.id);
+  article.querySelector("button").addEventListener("click", () => {
+    const margin = Math.max(2 * (offset - onset), 1);
+    view(onset - margin, offset + margin);
+    chart.parentElement.focus();
+  });
+  article.addEventListener("keydown", event => {
+    const next = {ArrowLeft: article.previousElementSibling, ArrowRight: article.nextElementSibling}[event.key];
+    if (next && next.localName === "article") { event.preventDefault(); location.hash = next.id; }
+  });
+}
+
+chart.parentElement.addEventListener("keydown", event => {
+  const [from, to] = chart.layout.xaxis.range, part = (to - from) / 4;
+  const act = {
+    "+": () => view(from + part, to - part), "-": () => view(from - 2 * part, to + 2 * part),
+    ArrowLeft: () => view(from - part, to - part), ArrowRight: () => view(from + part, to + part),
+    Home: () => view(...whole),
+  }[event.key === "=" ? "+" : event.key];
+  if (act && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); act(); }
+});
+// A finger that moves over the chart scrolls the page; it zooms with the chart's buttons.
+if (matchMedia("(pointer: coarse)").matches) Plotly.relayout(chart, {dragmode: false});
+
+const texts = cell => [...cell.childNodes].map(node => node.textContent);
+for (const region of document.querySelectorAll(".wide")) {
+  const table = region.querySelector("table"), body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const sign = head.ariaSort === "ascending" ? -1 : 1;
+    for (const other of heads) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
+    const order = (a, b) => isNaN(a) ? a.localeCompare(b) : a - b;
+    body.append(...[...body.rows].sort((a, b) => sign * order(texts(a.cells[column])[0], texts(b.cells[column])[0])));
+  }));
+  region.addEventListener("keydown", event => {
+    const row = event.target.closest("tbody tr");
+    const next = row && {ArrowUp: row.previousElementSibling, ArrowDown: row.nextElementSibling}[event.key];
+    const link = next && next.querySelector("a");
+    if (link) { event.preventDefault(); link.focus(); }
+  });
+  const [button, status] = region.previousElementSibling.children;
+  button.addEventListener("click", async () => {
+    const lines = [heads.flatMap(head => head.dataset.columns.split(" "))];
+    for (const row of body.rows) lines.push([...row.cells].flatMap(texts));
+    const text = lines.map(line => line.join("\t") + "\n").join("");
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {  // a page that came over plain http
+      const area = document.createElement("textarea");
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    status.textContent = `${body.rows.length} rows are in the clipboard, tab-separated.`;
+  });
+}
+"""
+
 STYLE = f"""
 :root {{ color-scheme: light dark; --line: #8884; --soft: #8882; --quiet: #666; --warm: #b35900; --link: #1864ab; }}
 @media (prefers-color-scheme: dark) {{ :root {{ --quiet: #aaa; --warm: #ffa94d; --link: #74c0fc; }} }}
@@ -597,7 +808,16 @@ dd {{ margin: 0; font-size: 1.15rem; font-weight: 600; }}
 .warnings {{ border-left: 4px solid var(--warm); background: var(--soft); padding: .5rem 1rem;
   overflow-wrap: anywhere; }}
 .warnings ul {{ margin: 0; padding-left: 1rem; }}
-.wide {{ overflow-x: auto; }}
+.wide {{ overflow: auto; max-height: 70vh; }}
+thead th {{ position: sticky; top: 0; background: Canvas; }}
+thead button {{ all: unset; cursor: pointer; }}
+thead button:focus-visible {{ outline: 2px solid var(--link); }}
+[aria-sort=ascending] button::after {{ content: "\\2191"; }}
+[aria-sort=descending] button::after {{ content: "\\2193"; }}
+tr.chosen {{ background: var(--soft); }}
+.tools {{ margin: .5rem 0; }}
+.tools button, nav button {{ font: inherit; font-size: .85rem; cursor: pointer; }}
+nav {{ display: flex; gap: 1rem; align-items: center; margin-top: .5rem; font-size: .85rem; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .3rem .75rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); }}
 th, td:nth-child(2), small {{ white-space: nowrap; }}
@@ -612,8 +832,11 @@ td small, thead small {{ display: block; font-weight: 400; }}
     )
 }
 @media (max-width: 600px) {{ table {{ font-size: .85rem; }} th, td {{ padding-right: .5rem; }} }}
-article {{ padding: 1rem 0; border-bottom: 1px solid var(--line); }}
+/* Those out of view are not laid out. */
+article {{ padding: 1rem 0; border-bottom: 1px solid var(--line); content-visibility: auto;
+  contain-intrinsic-size: auto 300px; }}
 article:target {{ background: var(--soft); }}
+article:focus {{ outline: none; }}
 .pictures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem; }}
 figure {{ margin: 0; max-width: 320px; }}
 figure div {{ position: relative; }}
