@@ -2,7 +2,9 @@
 # make test           install what the tests need and run them
 # make test-opencv4   the flow methods and the patch of cv2 once more, with the older OpenCV
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
+# make test-threads   what runs on several threads once more, under ThreadSanitizer
 # make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
+# make soak           100,000 calls, after which memory must be where it was
 # make docs           the documentation as HTML, in build/docs
 # make wheels         a wheel for each Python here, installed without a compiler and tried
 # make bench          benchmarks beside the stock libraries
@@ -14,7 +16,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize fuzz wheels bench accuracy roofline docs lint clean
+.PHONY: demo test test-opencv4 test-sanitize test-threads fuzz soak wheels bench accuracy roofline docs lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -41,9 +43,20 @@ SANITIZED := LD_PRELOAD="$$(for l in asan ubsan stdc++; do $(CXX) -print-file-na
 test-sanitize: build/sanitized
 	$(SANITIZED) $(PYTEST) $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
 
+# Python is not sanitized here either. A fork is not for ThreadSanitizer, and its memory must lie where it expects it.
+test-threads: build/sanitized-threads
+	LD_PRELOAD="$$($(CXX) -print-file-name=libtsan.so)" TSAN_OPTIONS="exitcode=66 ignore_noninstrumented_modules=1" \
+	  PYTHONPATH=build/sanitized-threads setarch -R $(BIN)/python -m pytest --benchmark-disable $(FLOW_TESTS) \
+	  tests/test_backend.py tests/test_band_power.py -k "(threads or shared) and not numba and not fork" $(ARGS)
+
 fuzz: build/sanitized
 	$(BIN)/python -m pip install --quiet atheris
-	for target in arrays frames; do $(SANITIZED) $(BIN)/python tests/fuzz.py $$target -max_total_time=600 -rss_limit_mb=4000 $(ARGS); done
+	set -e; for target in arrays frames; do \
+	  $(SANITIZED) $(BIN)/python tests/fuzz.py $$target -max_total_time=600 -rss_limit_mb=4000 $(ARGS); done
+	$(BIN)/python tests/fuzz.py twins -runs=10000
+
+soak: .venv/for-test
+	$(BIN)/python tests/soak.py
 
 build/sanitized: .venv/for-test
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ --config-settings=build-dir=build/sanitize \

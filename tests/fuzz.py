@@ -1,10 +1,10 @@
 """Coverage-guided fuzzing of the array boundary and of frames.py, by Atheris (libFuzzer).
 
-    python tests/fuzz.py arrays|frames [libFuzzer options] [folder of finds]
+    python tests/fuzz.py arrays|twins|frames [libFuzzer options] [folder of finds]
 
 What a call may do is to return an answer, finite where all that it was given is, or to raise TypeError, ValueError or
-OSError with a message. `make fuzz` builds the kernels with the sanitizers and runs each target for ten minutes, from
-the seeds below.
+OSError with a message; as a twin, to do the same on every backend. `make fuzz` builds the kernels with the sanitizers
+and runs arrays and frames for ten minutes each, and 10,000 twins, from seeds that it makes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ MOST = 2**63 - 1
 
 
 class Given:
+    """What the call at hand was given."""
+
     finite = True
+    frames = False
 
 
 def array(data: atheris.FuzzedDataProvider, ndim: int) -> NDArray[Any]:
@@ -103,7 +106,9 @@ def one_of(*names: str) -> Callable[[atheris.FuzzedDataProvider], str]:
 def call(data: atheris.FuzzedDataProvider) -> Any:
     threads = {"threads": data.ConsumeIntInRange(1, 2)}
     frames = 2 + data.ConsumeBool()
-    match data.ConsumeIntInRange(0, 10):
+    function = data.ConsumeIntInRange(0, 10)
+    Given.frames = function <= 2
+    match function:
         case 0:
             # Few iterations, so that fuzzing sees many calls.
             few = {"warps": 1, "outer_iterations": 2, "inner_iterations": 3}
@@ -170,6 +175,30 @@ def arrays(raw: bytes) -> None:
             check(np.isfinite(each).all(), "a result must be finite")
 
 
+def twins(raw: bytes) -> None:
+    """The same call on every backend gives the same answer or the same error."""
+    seen = []
+    for name in mmme_fast.backends():
+        mmme_fast.use_backend(name)
+        Given.finite = True
+        try:
+            result = call(atheris.FuzzedDataProvider(raw))
+        except (TypeError, ValueError, OSError) as error:
+            seen.append(("error", str(error)))
+        else:
+            seen.append(("answer", result))
+    first = seen[0]
+    for kind, answer in seen[1:]:
+        check(kind == first[0], f"one backend answers, another does not: {first[1]}, {answer}")
+        if kind == "error":
+            check(answer == first[1], f"errors must be the same: {first[1]}, {answer}")
+        elif Given.finite:
+            one, other = np.asarray(first[1], float), np.asarray(answer, float)
+            # The median, and more of it for flow, which jumps where two displacements serve as well.
+            gap, scale = (np.median(np.abs(each)) if each.size else 0.0 for each in (one - other, one))
+            check(gap <= (0.03 if Given.frames else 1e-3) * (1 + scale), f"twins differ by {gap}")
+
+
 SUFFIXES = (".avi", ".npy", ".tif", ".png", ".mp4", ".jpg", ".bmp", ".mkv")
 FOLDER = tempfile.TemporaryDirectory()
 
@@ -192,7 +221,7 @@ def frames(raw: bytes) -> None:
 def seeds(target: str, folder: Path) -> None:
     """Inputs that reach far, made here rather than kept."""
     rng = np.random.default_rng(0)
-    if target == "arrays":
+    if target != "frames":
         for i in range(64):
             (folder / f"seed{i}").write_bytes(rng.integers(0, 256, 400).astype(np.uint8).tobytes())
         return
@@ -235,8 +264,11 @@ def seeds(target: str, folder: Path) -> None:
         (folder / f"seed{suffix}").write_bytes(bytes([number]) + content)
 
 
+TARGETS = {"arrays": arrays, "twins": twins, "frames": frames}
+
+
 def main(arguments: Sequence[str]) -> None:
-    if len(arguments) < 2 or arguments[1] not in ("arrays", "frames"):
+    if len(arguments) < 2 or arguments[1] not in TARGETS:
         sys.exit(__doc__)
     target = arguments[1]
     logging.disable(logging.CRITICAL)
@@ -244,7 +276,7 @@ def main(arguments: Sequence[str]) -> None:
     given = Path(FOLDER.name) / "seeds"
     given.mkdir()
     seeds(target, given)
-    atheris.Setup([arguments[0], *arguments[2:], str(given)], {"arrays": arrays, "frames": frames}[target])
+    atheris.Setup([arguments[0], *arguments[2:], str(given)], TARGETS[target])
     atheris.Fuzz()
 
 
