@@ -105,7 +105,12 @@ struct OverlappingBandPower {
     int window;
     const std::int32_t* cuts; // rising, from 0: where in every `window` samples of the recording windows begin
     int n_cuts;               // 0: anywhere
-    double a, b;
+    // What the cosines and sines of the bins about the centre of an even and of an odd number of samples are made of,
+    // at most as many as the longest segment has: (2, m, term, cosines and sines), orthonormal columns. Rank 0:
+    // themselves.
+    const float* basis;
+    int rank;
+    double a, b;              // a must not be 0
     bool detrend;             // remove each window's mean
     const std::int32_t* bins; // rising: the DFT bins that the bands need
     int n_bins;

@@ -285,9 +285,9 @@ void band_power(const py::array& data, Floats out, const Ints& starts, const Flo
 }
 
 void overlapping_band_power(const py::array& data, Floats out, const Ints& starts, std::int64_t first, int window,
-                            const py::array_t<std::int32_t, py::array::c_style>& cuts, double a, double b, bool detrend,
-                            const py::array_t<std::int32_t, py::array::c_style>& bins, const Floats& weights,
-                            int threads) {
+                            const py::array_t<std::int32_t, py::array::c_style>& cuts, const Floats& basis, double a,
+                            double b, bool detrend, const py::array_t<std::int32_t, py::array::c_style>& bins,
+                            const Floats& weights, int threads) {
     const bool float64 = data.dtype().equal(py::dtype::of<double>());
     require(float64 || data.dtype().equal(py::dtype::of<float>()), "data must be float32 or float64");
     require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
@@ -303,6 +303,14 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
     for (int i = 0; i < n_cuts; ++i)
         require(i ? cuts.data()[i] > cuts.data()[i - 1] && cuts.data()[i] < window : cuts.data()[i] == 0,
                 "cuts must rise from 0 to less than window");
+    int longest = 0;
+    for (int i = 0; i < n_cuts; ++i)
+        longest = std::max(longest, (i + 1 < n_cuts ? cuts.data()[i + 1] : window) - cuts.data()[i]);
+    const int rank = basis.ndim() == 4 ? static_cast<int>(basis.shape(2)) : 0;
+    require(basis.size() == 0 || (n_cuts && basis.ndim() == 4 && basis.shape(0) == 2 &&
+                                  basis.shape(1) == (longest + 1) / 2 && basis.shape(3) == 2),
+            "basis must be (2, half of the longest segment, term, 2), or empty");
+    require(a > 0, "a must be more than 0");
     for (py::ssize_t i = 0; i < starts.shape(0); ++i) {
         require(starts.data()[i] >= 0 && starts.data()[i] + window <= data.shape(1), "a window leaves the data");
         require(!n_cuts || std::binary_search(cuts.data(), cuts.data() + n_cuts, (starts.data()[i] + first) % window),
@@ -321,6 +329,8 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
                              window,
                              cuts.data(),
                              n_cuts,
+                             basis.data(),
+                             basis.size() ? rank : 0,
                              a,
                              b,
                              detrend,
@@ -473,8 +483,8 @@ PYBIND11_MODULE(_core, m) {
           py::arg("nfft"), exact("bins"), exact("weights"), py::arg("threads"),
           "Weighted sums of |DFT|^2 over windows, written to out.");
     m.def("overlapping_band_power", overlapping_band_power, exact("data"), exact("out"), exact("starts"),
-          py::arg("first"), py::arg("window"), exact("cuts"), py::arg("a"), py::arg("b"), py::arg("detrend"),
-          exact("bins"), exact("weights"), py::arg("threads"),
+          py::arg("first"), py::arg("window"), exact("cuts"), exact("basis"), py::arg("a"), py::arg("b"),
+          py::arg("detrend"), exact("bins"), exact("weights"), py::arg("threads"),
           "The same with sums that windows share, for a taper a - b cos and a DFT as long as they are.");
     m.def("clip_power", clip_power, exact("data"), exact("out"), py::arg("start"), py::arg("hop"), py::arg("window"),
           py::arg("near_reach"), py::arg("far_reach"), exact("matrix"), exact("far_matrix"), exact("slow"),

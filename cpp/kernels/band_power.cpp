@@ -172,32 +172,32 @@ void fill_tables(const BandPower& job, const std::int32_t* bins, int n_bins, con
 
 // Overlapping windows.
 
-constexpr int most = 256;                     // windows whose sums are in memory at a time where there are no cuts
-constexpr int wide = lanes == 16 ? 13 : 6;    // bins whose sums fit into registers
-constexpr int together = lanes == 16 ? 4 : 2; // classes of bins likewise
-constexpr int levels = 32;                    // references on one side of an anchor, at most
+constexpr int most = 256;  // windows whose sums are in memory at a time where there are no cuts
+constexpr int wide = 6;    // bins whose sums fit into registers
+constexpr int levels = 32; // references on one side of an anchor, at most
 
 // The bins whose DFT is needed: the bands' and both neighbours of each. One below 0 or above n / 2 is like any other.
+// Left out is a bin 0 that would be the first, for whose neighbour it counts nothing.
 template <class Each> int neighbourhood(const OverlappingBandPower& job, const Each& each) {
-    int count = 0, last = -2;
+    int count = 0, last = job.detrend && job.bins[0] == 1 ? 0 : -2;
     for (int b = 0; b < job.n_bins; ++b)
         for (int bin = job.bins[b] - 1; bin <= job.bins[b] + 1; ++bin)
             if (bin > last) each(count++, last = bin);
     return count;
 }
 
-// Calls with.operator()<W>(first) for groups of W of `count`, W at most `largest`, as few and as equal as can be.
+// Calls with.operator()<W>(first) for groups of W of `count`, W at most `wide`, as few and as equal as can be.
 template <int W, class With> void group_of(int size, int first, const With& with) {
     if (size == W)
         with.template operator()<W>(first);
     else if constexpr (W > 1)
         group_of<W - 1>(size, first, with);
 }
-template <int largest = wide, class With> void in_groups(int count, const With& with) {
+template <class With> void in_groups(int count, const With& with) {
     int first = 0;
-    for (int groups = (count + largest - 1) / largest; groups > 0; --groups) {
+    for (int groups = (count + wide - 1) / wide; groups > 0; --groups) {
         const int size = (count - first + groups - 1) / groups;
-        group_of<largest>(size, first, with);
+        group_of<wide>(size, first, with);
         first += size;
     }
 }
@@ -222,80 +222,61 @@ struct Moves {
     }
 };
 
-// What lies where in the table and in the scratch memory, in floats. A DFT is (bin, re and im, lane).
-//
-// The samples of a segment lie j * step + m from its centre, with |m| <= step / 2. Where there is more than one step to
-// a segment, bins whose phases agree at all multiples of the step, but for the sign, are a class: they take the same
-// sums over j, and only those over m are their own.
+// What lies where in the table and in the scratch memory, in floats. Bins go in groups of `wide`, the last one filled
+// up with zeros; a row is (bin, re and im) of one of them.
 struct OverlappingLayout {
-    int count = 0;                               // of a DFT's bins
-    int constants[2], n_constants = 0;           // those that a constant changes: bin 0, which is bin n as well
-    int segments, longest;                       // of a window; samples of the longest
-    int step, steps, period;                     // samples of a step, steps of a segment and of a window
-    int half[2] = {}, most_half, classes, parts; // of even and odd segments, or of a step; of bins; sums of each class
-    Moves back, on;                              // of the reference on both sides of an anchor
-    int slots;                                   // DFTs in memory: of each segment, or of so many windows
-    std::ptrdiff_t ones, rests, turns, waves[2], places, ends, circle, table_size;
-    std::ptrdiff_t dft, offsets, moves, closings, tile, pairs, folded, dfts, running, power, centres, ranges,
-        references, size;
+    static constexpr int row = 2 * wide;
+    int count = 0, groups;                 // of bins
+    int constants[2], n_constants = 0;     // those that a constant changes: bin 0, which is bin n as well
+    int segments, longest;                 // of a window; samples of the longest
+    int half[2] = {}, most_half, terms[2]; // of segments of an even and an odd number of samples
+    Moves back, on;                        // of the reference on both sides of an anchor
+    int slots;                             // DFTs in memory: of each segment, or of so many windows
+    std::ptrdiff_t ones, rests, turns, waves[2], bases[2], circle, table_size;
+    std::ptrdiff_t offsets, moves, closings, tile, folded, reduced, dfts, running, power, weights, ranges, references,
+        size;
 
     explicit OverlappingLayout(const OverlappingBandPower& job) {
         count = neighbourhood(job, [&](int place, int bin) {
             if (bin % job.window == 0) constants[n_constants++] = place;
         });
+        groups = (count + wide - 1) / wide;
         const bool shared = job.n_cuts > 0;
         segments = shared ? job.n_cuts : job.window;
         longest = 1;
-        bool equal = shared;
         for (int j = 0; shared && j < segments; ++j) {
             const int own = length(job, j), rows_of = (own + 1) / 2;
             if (own > longest) longest = own;
             if (rows_of > half[own % 2]) half[own % 2] = rows_of;
-            equal = equal && own == length(job, 0);
         }
-        // The step that takes least, where all segments are alike; the sums of classes cost half as much again. Like
-        // the segment it is odd or even, so that m and -m meet.
-        step = longest;
-        double least = static_cast<double>(count) * step;
-        for (int i = 2 - longest % 2; equal && i <= 1024 && i < longest; i += 2)
-            if (longest % i == 0) {
-                const double sums = (job.window / i / 2 + 1.0) * (longest / i / 2 + 1.0);
-                const double all = 2.0 * i * (count + 1.5 * sums);
-                if (all < least) least = all, step = i;
-            }
-        steps = longest / step;
-        if (steps > 1) half[step % 2] = (step + 1) / 2;
         most_half = half[0] > half[1] ? half[0] : half[1];
-        period = job.window / step;
-        classes = steps > 1 ? period / 2 + 1 : 1;
-        parts = steps > 1 ? 4 : 2;
+        for (int odd = 0; odd < 2; ++odd) terms[odd] = job.rank && half[odd] ? job.rank : half[odd];
         slots = shared ? segments : most;
         back.fill(segments, [&](int j) { return job.window - edge(job, segments - j); });
         on.fill(segments, [&](int j) { return edge(job, j); });
 
-        const std::ptrdiff_t both = 2 * static_cast<std::ptrdiff_t>(count);
+        const std::ptrdiff_t all = std::ptrdiff_t{row} * groups;
         ones = 0;
-        rests = ones + both * segments;
-        turns = rests + both * (segments + 1);
-        waves[0] = turns + shared * 2 * both * segments;
-        waves[1] = waves[0] + both * half[0];
-        places = waves[1] + both * half[1];
-        ends = places + count;
-        circle = ends + classes;
+        rests = ones + all * segments;
+        turns = rests + all * (segments + 1);
+        waves[0] = turns + shared * all * segments;
+        waves[1] = waves[0] + all * terms[0];
+        bases[0] = waves[1] + all * terms[1];
+        bases[1] = bases[0] + std::ptrdiff_t{2} * job.rank * half[0];
+        circle = bases[1] + std::ptrdiff_t{2} * job.rank * half[1];
         table_size = circle + 4 * static_cast<std::ptrdiff_t>(job.window);
 
-        dft = both * lanes;
         offsets = 0;
         moves = offsets + (2 * static_cast<std::ptrdiff_t>(segments) + lanes) * lanes;
         closings = moves + levels * lanes;
         tile = closings + slots * static_cast<std::ptrdiff_t>(lanes);
-        pairs = tile + (static_cast<std::ptrdiff_t>(longest) + lanes) * lanes;
-        folded = pairs + 4 * (steps / 2 + 1) * static_cast<std::ptrdiff_t>(lanes);
-        dfts = folded + parts * classes * static_cast<std::ptrdiff_t>(most_half) * lanes;
-        running = dfts + (slots + 1) * dft;
-        power = running + dft;
-        centres = power + static_cast<std::ptrdiff_t>(job.n_bins) * lanes;
-        ranges = centres + padded(job.n_bins);
+        folded = tile + (static_cast<std::ptrdiff_t>(longest) + lanes) * lanes;
+        reduced = folded + std::ptrdiff_t{2} * most_half * lanes;
+        dfts = reduced + std::ptrdiff_t{2} * job.rank * lanes;
+        running = dfts + all * (slots + 1) * lanes;
+        power = running + all * lanes;
+        weights = power + (all / 2 + 1) * lanes;
+        ranges = weights + padded(job.n_bands * all / 2);
         references = padded(ranges + 2 * static_cast<std::ptrdiff_t>(job.n_bands));
         size = references + shared * 2 * static_cast<std::ptrdiff_t>(segments) * lanes;
     }
@@ -305,16 +286,8 @@ struct OverlappingLayout {
     static int edge(const OverlappingBandPower& job, int j) { return job.n_cuts ? cut(job, j) : j; }
     static int length(const OverlappingBandPower& job, int j) { return cut(job, j + 1) - cut(job, j); }
 
-    // The class of a bin, and what the bin is to have the class's phases and not their negatives.
-    struct Phases {
-        int which, bin, sign;
-    };
-    Phases phases(int bin, int window) const {
-        const int own = (bin + window) % window, rest = own % period;
-        if (classes == 1) return {0, own, 1};
-        if (2 * rest <= period) return {rest, own, 1};
-        return {period - rest, window - own, -1};
-    }
+    // The rows of a group of bins, of which there are so many.
+    static std::ptrdiff_t of(int group, int rows_of) { return static_cast<std::ptrdiff_t>(group) * rows_of * row; }
 };
 
 #ifdef MMME_VECTOR
@@ -380,8 +353,10 @@ template <class T> struct Group {
 template <class T> struct Reference {
     T of[lanes];
 
+    static std::ptrdiff_t few_of(std::ptrdiff_t length) { return length < 1792 ? 1 + length / 256 : 8; }
+
     void take(const Group<T>& group, std::ptrdiff_t begin, std::ptrdiff_t end) {
-        const std::ptrdiff_t length = end - begin, few = length < 1792 ? 1 + length / 256 : 8;
+        const std::ptrdiff_t length = end - begin, few = few_of(length);
         T first[lanes], middle[lanes], last[lanes];
         for (int l = 0; l < lanes; ++l) {
             const T* of_first = group.channels[l] + begin;
@@ -399,13 +374,25 @@ template <class T> struct Reference {
             of[l] = share * (low < less ? less : low);
         }
     }
+    // Of samples (sample, lane) that are here already.
+    void take(const float* tile, std::ptrdiff_t length) {
+        const std::ptrdiff_t few = few_of(length), to_middle = (length - few) / 2, to_last = length - few;
+        Vec first = load(tile), middle = load(tile + to_middle * lanes), last = load(tile + to_last * lanes);
+        for (std::ptrdiff_t i = 1; i < few; ++i) {
+            first += load(tile + i * lanes);
+            middle += load(tile + (to_middle + i) * lanes);
+            last += load(tile + (to_last + i) * lanes);
+        }
+        const Vec low = first < middle ? first : middle, high = first < middle ? middle : first;
+        const Vec less = high < last ? high : last;
+        store(of, 1 / static_cast<float>(few) * (low < less ? less : low));
+    }
     Vec less(const Reference& other) const {
         alignas(64) float difference[lanes];
         for (int l = 0; l < lanes; ++l) difference[l] = static_cast<float>(of[l] - other.of[l]);
         return load(difference);
     }
 };
-
 // Samples begin..end, less their reference, as (sample, lane); up to `lanes` samples more are written. Of what is read
 // all lies in low..high.
 template <class T>
@@ -440,127 +427,81 @@ void gather(const Group<T>& group, const Reference<T>& reference, std::ptrdiff_t
     }
 }
 
-// DFT of a segment from its folded samples (m, part, lane) and waves (m, bin, cos and sin about its centre), turned to
-// phases that count from the anchor; turns (bin, 4): cos and -sin, the DFT of ones about the centre, and the sign of
-// the bin in its class. The segment and its offset are added to the running sums.
-template <int W, bool stepped>
-void segment_dft(const float* folded, int half, const float* waves, const float* turns, const std::int32_t* places,
-                 Vec offset, float* dft, float* running) {
-    constexpr int parts = stepped ? 4 : 2;
-    Vec sums[2 * W] = {};
-    for (int m = 0; m < half; ++m, folded += parts * lanes, waves += 2 * W) {
+// The sums of samples at equal distance from a segment's centre, and their differences: (m, 2, lane).
+void fold_segment(const float* tile, int length, float* folded) {
+    const float* right = tile + length / 2 * lanes;
+    const float* left = tile + (length - 1) / 2 * lanes;
+    if (length % 2) {
+        store(folded, load(right));
+        store(folded + lanes, Vec{});
+        right += lanes, left -= lanes, folded += 2 * lanes;
+    }
+    for (int m = 0; m < length / 2; ++m, right += lanes, left -= lanes, folded += 2 * lanes) {
+        const Vec r = load(right), l = load(left);
+        store(folded, r + l);
+        store(folded + lanes, r - l);
+    }
+}
+
+// Sums over n terms (term, 2, lane), each part times its own column of a table (term, W, 2).
+template <int W> MMME_INLINE void product(const float* terms, int n, const float* table, Vec (&sums)[2 * W]) {
+    for (int m = 0; m < n; ++m, terms += 2 * lanes, table += 2 * W) {
+        const Vec even = load(terms), odd = load(terms + lanes);
         MMME_UNROLL
         for (int w = 0; w < W; ++w) {
-            sums[2 * w] += waves[2 * w] * load(folded);
-            sums[2 * w + 1] += waves[2 * w + 1] * load(folded + lanes);
-            if constexpr (stepped) {
-                sums[2 * w] += waves[2 * w + 1] * load(folded + 2 * lanes);
-                sums[2 * w + 1] += waves[2 * w] * load(folded + 3 * lanes);
-            }
+            sums[2 * w] += table[2 * w] * even;
+            sums[2 * w + 1] += table[2 * w + 1] * odd;
         }
-    }
-    MMME_UNROLL
-    for (int w = 0; w < W; ++w, turns += 4) {
-        const float c = turns[0], s = turns[1];
-        const std::ptrdiff_t at = (stepped ? places[w] : places[0] + w) * 2 * static_cast<std::ptrdiff_t>(lanes);
-        const Vec ones = turns[2] * offset, whole = sums[2 * w] + ones;
-        Vec re = c * sums[2 * w] + s * sums[2 * w + 1], im = s * sums[2 * w] - c * sums[2 * w + 1];
-        Vec re_with = c * whole + s * sums[2 * w + 1], im_with = s * whole - c * sums[2 * w + 1];
-        if constexpr (stepped) im = turns[3] * im, im_with = turns[3] * im_with;
-        store(dft + at, re);
-        store(dft + at + lanes, im);
-        store(running + at, load(running + at) + re_with);
-        store(running + at + lanes, load(running + at + lanes) + im_with);
     }
 }
 
-// The sums of K classes over the steps of a segment, from its (step, part, lane), for one distance from the centre.
-template <int K>
-void class_sums(const float* pairs, int steps, const float* circle, int step, int period, int first,
-                std::ptrdiff_t stride, float* to) {
-    Vec sums[K][4] = {};
-    int angles[K] = {};
-    for (int j = 0; j <= steps / 2; ++j, pairs += 4 * lanes) {
-        const Vec a = load(pairs), b = load(pairs + lanes), c = load(pairs + 2 * lanes), d = load(pairs + 3 * lanes);
-        MMME_UNROLL
-        for (int k = 0; k < K; ++k) {
-            const float* wave = circle + 4 * static_cast<std::ptrdiff_t>(angles[k]) * step; // (cos, -sin)
-            sums[k][0] += wave[0] * a;
-            sums[k][1] += wave[0] * b;
-            sums[k][2] -= wave[1] * c;
-            sums[k][3] -= wave[1] * d;
-            angles[k] += angles[k] < period - first - k ? first + k : first + k - period;
-        }
-    }
-    MMME_UNROLL
-    for (int k = 0; k < K; ++k) {
-        MMME_UNROLL
-        for (int part = 0; part < 4; ++part) store(to + (first + k) * stride + part * lanes, sums[k][part]);
-    }
-}
-
-// Folds a segment of `length` (sample, lane) about its centre, and where it has several steps each class's sums over
-// them.
-void fold_segment(const OverlappingLayout& at, const float* table, const float* tile, int length, float* pairs,
-                  float* folded) {
-    const int last = length - 1;
-    // The sum and the difference of the samples that lie `twice` / 2 after and before the centre.
-    const auto sum = [&](int twice) {
-        const Vec r = load(tile + (last + twice) / 2 * lanes), l = load(tile + (last - twice) / 2 * lanes);
-        return twice ? r + l : r;
-    };
-    const auto difference = [&](int twice) {
-        return load(tile + (last + twice) / 2 * lanes) - load(tile + (last - twice) / 2 * lanes);
-    };
-    if (at.steps == 1) {
-        for (int m = length % 2 == 0; m <= last; m += 2, folded += 2 * lanes) {
-            store(folded, sum(m));
-            store(folded + lanes, difference(m));
-        }
-        return;
-    }
-    const int half = at.half[at.step % 2];
-    const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(half) * 4 * lanes;
-    for (int i = 0; i < half; ++i, folded += 4 * lanes) {
-        const int m = 2 * i + (at.step % 2 == 0);
-        for (int j = 0; j <= at.steps / 2; ++j) {
-            const int ahead_of = 2 * j * at.step + m, behind = 2 * j * at.step - m;
-            Vec a = {}, b = {}, p = {}, q = {};
-            if (ahead_of <= last) a = sum(ahead_of), p = difference(ahead_of);
-            if (j > 0 && m > 0) b = sum(behind), q = difference(behind);
-            float* pair = pairs + 4 * j * lanes;
-            store(pair, a + b);
-            store(pair + lanes, p - q);
-            store(pair + 2 * lanes, b - a);
-            store(pair + 3 * lanes, p + q);
-        }
-        in_groups<together>(at.classes, [&]<int K>(int first) {
-            class_sums<K>(pairs, at.steps, table + at.circle, at.step, at.period, first, stride, folded);
-        });
-    }
-}
-
-// DFT of the segment that begins at sample `begin` and is the j-th of its n samples, less a reference of its own.
-// With `offset`, which is that less the running sums' reference, it is added to them.
+// DFT of the segment that begins at sample `begin` and is the j-th of its n samples, less a reference of its own. With
+// that less another one it is added to the running sums.
 template <class T>
 void share(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T>& group,
-           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, const Reference<T>& reference,
-           Vec offset, float* scratch, float* dft) {
-    float* folded = scratch + at.folded;
-    const int length = at.length(job, j), odd = (at.steps > 1 ? at.step : length) % 2, half = at.half[odd];
-    const int rows_of = at.steps > 1 ? half : (length + 1) / 2;
-    gather(group, reference, begin, begin + length, low, high, scratch + at.tile);
-    fold_segment(at, table, scratch + at.tile, length, scratch + at.pairs, folded);
-    const std::int32_t* places = reinterpret_cast<const std::int32_t*>(table + at.places);
-    const std::int32_t* ends = reinterpret_cast<const std::int32_t*>(table + at.ends);
-    for (int which = 0, begins = 0; which < at.classes; begins = ends[which++]) {
-        in_groups(ends[which] - begins, [&]<int W>(int first) {
-            const std::ptrdiff_t own = begins + first;
-            const auto run = at.steps > 1 ? segment_dft<W, true> : segment_dft<W, false>;
-            run(folded + static_cast<std::ptrdiff_t>(which) * half * at.parts * lanes, rows_of,
-                table + at.waves[odd] + 2 * own * half, table + at.turns + 4 * (own * at.segments + W * j),
-                places + own, offset, dft, scratch + at.running);
+           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, Reference<T>& reference,
+           const Reference<T>& other, float* scratch) {
+    float *tile = scratch + at.tile, *folded = scratch + at.folded, *reduced = scratch + at.reduced;
+    const int length = at.length(job, j), odd = length % 2;
+    if constexpr (sizeof(T) == sizeof(float)) {
+        gather(group, {}, begin, begin + length, low, high, tile);
+        reference.take(tile, length);
+        const Vec less = load(reference.of);
+        for (std::ptrdiff_t i = 0; i < length; ++i) store(tile + i * lanes, load(tile + i * lanes) - less);
+    } else {
+        reference.take(group, begin, begin + length);
+        gather(group, reference, begin, begin + length, low, high, tile);
+    }
+    const Vec offset = reference.less(other);
+    fold_segment(tile, length, folded);
+    const float* terms = folded;
+    int n_terms = (length + 1) / 2;
+    if (job.rank) {
+        in_groups(job.rank, [&]<int W>(int first) {
+            Vec sums[2 * W] = {};
+            product<W>(folded, n_terms, table + at.bases[odd] + std::ptrdiff_t{2} * first * at.half[odd], sums);
+            MMME_UNROLL
+            for (int w = 0; w < 2 * W; ++w) store(reduced + (2 * first + w) * lanes, sums[w]);
         });
+        terms = reduced;
+        n_terms = job.rank;
+    }
+    for (int g = 0; g < at.groups; ++g) {
+        Vec sums[at.row] = {};
+        product<wide>(terms, n_terms, table + at.waves[odd] + at.of(g, at.terms[odd]), sums);
+        const float* turn = table + at.turns + at.of(g, at.segments) + j * at.row; // cos and -sin
+        const float* ones = table + at.ones + at.of(g, at.segments) + j * at.row;
+        float* dft = scratch + at.dfts + (at.of(g, at.slots + 1) + j * at.row) * lanes;
+        float* running = scratch + at.running + at.of(g, 1) * lanes;
+        MMME_UNROLL
+        for (int w = 0; w < at.row; w += 2) {
+            const float c = turn[w], s = turn[w + 1];
+            const Vec re = c * sums[w] + s * sums[w + 1], im = s * sums[w] - c * sums[w + 1];
+            store(dft + w * lanes, re);
+            store(dft + (w + 1) * lanes, im);
+            store(running + w * lanes, load(running + w * lanes) + re + ones[w] * offset);
+            store(running + (w + 1) * lanes, load(running + (w + 1) * lanes) + im + ones[w + 1] * offset);
+        }
     }
 }
 
@@ -568,81 +509,126 @@ void share(const OverlappingBandPower& job, const OverlappingLayout& at, const f
 // become its DFT. Where there are segments (shared) each is a stop and has a DFT of its own, whose place the sums take.
 // They are added up segment by segment, so that no stop matters to the others. Where the reference moves, and with the
 // closing at a stop, the sums are those of samples less another one.
-template <int W, bool shared>
-void sweep_back(const float* offsets, const float* ones, const float* rests, const Moves& back, const float* moves,
-                const float* closings, int from, const int* stops, int first, int end, std::ptrdiff_t stride,
-                float* dfts) {
-    Vec sums[2 * W] = {};
-    const int* after = back.after + 1;
-    int t = from, move = from - *after;
-    const auto rest = [&](int of) { return rests + static_cast<std::ptrdiff_t>(of) * 2 * W; };
-    for (int i = end; i-- > first;) {
-        float* dft = dfts + i * stride;
-        const int stop = shared ? i : stops[i];
-        while (t > stop) {
-            if (t == move) {
-                const Vec by = load(moves);
-                MMME_UNROLL
-                for (int w = 0; w < 2 * W; ++w) sums[w] += rest(t)[w] * by;
-                moves += lanes;
-                move = from - *++after;
-            }
-            for (const int to = stop > move ? stop : move; t > to;) {
+template <bool shared>
+void sweep_back(const OverlappingLayout& at, const float* table, const int* stops, int first, int end, float* scratch) {
+    for (int g = 0; g < at.groups; ++g) {
+        const float* ones = table + at.ones + at.of(g, at.segments);
+        const float* rests = table + at.rests + at.of(g, at.segments + 1);
+        const float* offsets = scratch + at.offsets;
+        const float* moves = scratch + at.moves;
+        float* dfts = scratch + at.dfts + at.of(g, at.slots + 1) * lanes;
+        Vec sums[at.row] = {};
+        const int* after = at.back.after + 1;
+        int t = at.segments, move = t - *after;
+        const auto move_on = [&] {
+            const Vec by = load(moves);
+            const float* rest = rests + at.of(1, t);
+            MMME_UNROLL
+            for (int w = 0; w < at.row; ++w) sums[w] += rest[w] * by;
+            moves += lanes;
+            move = at.segments - *++after;
+        };
+        for (int i = end; i-- > first;) {
+            float* dft = dfts + at.of(1, i) * lanes;
+            if constexpr (shared) {
+                if (t == move) move_on();
                 --t;
-                const Vec offset = load(offsets + static_cast<std::ptrdiff_t>(t) * lanes);
-                const float* row = ones + static_cast<std::ptrdiff_t>(t) * 2 * W;
+                const Vec offset = load(offsets + t * std::ptrdiff_t{lanes});
+                const float* one = ones + at.of(1, t);
                 MMME_UNROLL
-                for (int w = 0; w < 2 * W; ++w) {
-                    if constexpr (shared) sums[w] += load(dft + w * lanes);
-                    sums[w] += row[w] * offset;
+                for (int w = 0; w < at.row; ++w) sums[w] = sums[w] + load(dft + w * lanes) + one[w] * offset;
+            } else {
+                while (t > stops[i]) {
+                    if (t == move) move_on();
+                    for (const int to = stops[i] > move ? stops[i] : move; t > to;) {
+                        --t;
+                        const Vec offset = load(offsets + t * std::ptrdiff_t{lanes});
+                        const float* one = ones + at.of(1, t);
+                        MMME_UNROLL
+                        for (int w = 0; w < at.row; ++w) sums[w] += one[w] * offset;
+                    }
                 }
             }
+            const Vec closing = load(scratch + at.closings + i * std::ptrdiff_t{lanes});
+            const float* rest = rests + at.of(1, t);
+            MMME_UNROLL
+            for (int w = 0; w < at.row; ++w) store(dft + w * lanes, sums[w] + rest[w] * closing);
         }
-        const Vec closing = load(closings + static_cast<std::ptrdiff_t>(i) * lanes);
-        MMME_UNROLL
-        for (int w = 0; w < 2 * W; ++w) store(dft + w * lanes, sums[w] + rest(t)[w] * closing);
     }
 }
 
 // The running sums go on over samples begin..end.
-template <int W> void sweep_on(const float* offsets, const float* ones, int begin, int end, float* running) {
-    Vec sums[2 * W];
-    MMME_UNROLL
-    for (int w = 0; w < 2 * W; ++w) sums[w] = load(running + w * lanes);
-    for (std::ptrdiff_t t = begin; t < end; ++t) {
-        const Vec offset = load(offsets + t * lanes);
-        const float* row = ones + t * 2 * W;
+void sweep_on(const OverlappingLayout& at, const float* table, const float* offsets, int begin, int end,
+              float* running) {
+    for (int g = 0; g < at.groups; ++g, running += at.row * lanes) {
+        Vec sums[at.row];
         MMME_UNROLL
-        for (int w = 0; w < 2 * W; ++w) sums[w] += row[w] * offset;
+        for (int w = 0; w < at.row; ++w) sums[w] = load(running + w * lanes);
+        const float* ones = table + at.ones + at.of(g, at.segments) + static_cast<std::ptrdiff_t>(begin) * at.row;
+        for (std::ptrdiff_t t = begin; t < end; ++t, ones += at.row) {
+            const Vec offset = load(offsets + t * lanes);
+            MMME_UNROLL
+            for (int w = 0; w < at.row; ++w) sums[w] += ones[w] * offset;
+        }
+        MMME_UNROLL
+        for (int w = 0; w < at.row; ++w) store(running + w * lanes, sums[w]);
     }
-    MMME_UNROLL
-    for (int w = 0; w < 2 * W; ++w) store(running + w * lanes, sums[w]);
 }
 
-// Their reference moves.
-template <int W> void move_on(Vec by, const float* rest, float* running) {
-    MMME_UNROLL
-    for (int w = 0; w < 2 * W; ++w) store(running + w * lanes, load(running + w * lanes) + rest[w] * by);
-}
-
-// |DFT of the tapered window|^2 of the bands' bins, from the sums on both sides of the anchor; phase: (cos, -sin) of
-// where the window starts, as the taper does.
-void powers(const OverlappingBandPower& job, const float* phase, const float* before, const float* after,
-            const std::int32_t* centres, float* MMME_RESTRICT power) {
-    const float a = static_cast<float>(job.a), c = static_cast<float>(job.b / 2) * phase[0],
-                s = static_cast<float>(job.b / 2) * -phase[1];
-    const auto sum = [&](std::ptrdiff_t i) { return load(before + i * lanes) + load(after + i * lanes); };
-    for (int b = 0; b < job.n_bins;) { // each run of neighbours
-        std::ptrdiff_t at = 2 * static_cast<std::ptrdiff_t>(centres[b]) - 2;
-        Vec left_re = sum(at), left_im = sum(at + 1), re = sum(at + 2), im = sum(at + 3);
-        do {
-            const Vec right_re = sum(at + 4), right_im = sum(at + 5);
-            const Vec tapered_re = a * re - c * (right_re + left_re) + s * (right_im - left_im);
-            const Vec tapered_im = a * im - c * (right_im + left_im) - s * (right_re - left_re);
+// |DFT of the tapered window|^2 / a^2 of each bin but the last, from the sums on both sides of the anchor; phase: (cos,
+// -sin) of where the window starts, as the taper does. Where two bins are no neighbours what comes of them has no use.
+void powers(const OverlappingBandPower& job, const OverlappingLayout& at, const float* phase, const float* before,
+            const float* after, float* MMME_RESTRICT power) {
+    const float c = static_cast<float>(job.b / 2 / job.a) * -phase[0],
+                s = static_cast<float>(job.b / 2 / job.a) * -phase[1];
+    Vec left_re = {}, left_im = {}, re = {}, im = {};
+    for (int g = 0; g < at.groups; ++g, before += at.of(1, at.slots + 1) * lanes, after += at.row * lanes) {
+        MMME_UNROLL
+        for (int w = 0; w < at.row; w += 2, power += lanes) {
+            const Vec right_re = load(before + w * lanes) + load(after + w * lanes);
+            const Vec right_im = load(before + (w + 1) * lanes) + load(after + (w + 1) * lanes);
+            const Vec tapered_re = re + c * (right_re + left_re) + s * (right_im - left_im);
+            const Vec tapered_im = im + c * (right_im + left_im) - s * (right_re - left_re);
             store(power, tapered_re * tapered_re + tapered_im * tapered_im);
             left_re = re, left_im = im, re = right_re, im = right_im;
-            at += 2, power += lanes, ++b;
-        } while (b < job.n_bins && centres[b] == centres[b - 1] + 1);
+        }
+    }
+}
+
+// Sums the bands' weights times powers, and writes (lane, band).
+void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, const float* scratch, int used,
+               float* to) {
+    const float* power = scratch + at.power + lanes; // the first one is of no bin
+    const std::int32_t* ranges = reinterpret_cast<const std::int32_t*>(scratch + at.ranges);
+    const float* weights = scratch + at.weights;
+    for (int first = 0; first < job.n_bands; first += lanes) {
+        const int n = job.n_bands - first < lanes ? job.n_bands - first : lanes;
+        Vec totals[lanes];
+        MMME_UNROLL
+        for (int l = 0; l < lanes; ++l) totals[l] = Vec{};
+        for (int k = 0; k < n; ++k, weights += at.groups * wide, ranges += 2) {
+            Vec even = {}, odd = {};
+            int b = ranges[0];
+            for (; b + 1 < ranges[1]; b += 2) {
+                even += weights[b] * load(power + b * lanes);
+                odd += weights[b + 1] * load(power + (b + 1) * lanes);
+            }
+            if (b < ranges[1]) even += weights[b] * load(power + b * lanes);
+            totals[k] = even + odd;
+        }
+        transpose(totals);
+        // A whole vector goes where what is too much of it lies in bands that are still to come.
+        const int end = used * job.n_bands, exact = n == lanes || job.n_bands > lanes;
+        for (int l = 0; l < used; ++l) {
+            float* own = to + l * static_cast<std::ptrdiff_t>(job.n_bands) + first;
+            if (!job.add && (exact ? n == lanes : l * job.n_bands + lanes <= end)) {
+                store(own, totals[l]);
+                continue;
+            }
+            alignas(64) float values[lanes];
+            store(values, totals[l]);
+            for (int k = 0; k < n; ++k) own[k] = job.add ? own[k] + values[k] : values[k];
+        }
     }
 }
 
@@ -658,11 +644,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     const std::ptrdiff_t block = anchor - n, low = start(begin), high = start(end - 1) + n;
     float* offsets = scratch + at.offsets; // of the segments before the anchor, then of those after it
     float* offsets_after = offsets + static_cast<std::ptrdiff_t>(at.segments) * lanes;
-    float* dfts = scratch + at.dfts;
     float* running = scratch + at.running;
-    float* power = scratch + at.power;
-    const std::int32_t* centres = reinterpret_cast<const std::int32_t*>(scratch + at.centres);
-    const std::int32_t* ranges = reinterpret_cast<const std::int32_t*>(scratch + at.ranges);
 
     // A constant changes no bin but 0, so that samples may be taken less a reference. It must be one of the window's
     // own samples, or of some of them, and the only one that all these windows hold is that at the anchor, which may be
@@ -709,14 +691,14 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         windows = at.segments;
         for (int j = first, from = before_last; j < at.segments; ++j) {
             const std::ptrdiff_t t = block + job.cuts[j];
-            if (t >= known) references[j].take(own, t, t + at.length(job, j));
             while (from > 0 && at.back.after[from] >= at.segments - j) --from;
-            const Vec offset = references[j].less(before_refs[from]);
-            store(offsets + static_cast<std::ptrdiff_t>(j) * lanes, offset);
-            if (t >= known)
-                share(job, at, table, own, t, j, low, high, references[j], offset, scratch, dfts + j * at.dft);
+            if (t >= known) share(job, at, table, own, t, j, low, high, references[j], before_refs[from], scratch);
+            store(offsets + static_cast<std::ptrdiff_t>(j) * lanes, references[j].less(before_refs[from]));
         }
-        for (std::ptrdiff_t i = 0; i < at.dft; ++i) dfts[at.segments * at.dft + i] = 0; // of the window at the anchor
+        for (int g = 0; g < at.groups; ++g) { // of the window at the anchor
+            float* dft = scratch + at.dfts + (at.of(g, at.slots + 1) + at.of(1, at.segments)) * lanes;
+            for (int i = 0; i < at.row * lanes; ++i) dft[i] = 0;
+        }
     } else {
         // Each gather() may write past its end what the next one writes anew.
         for (int i = before_last; i >= 0; --i) {
@@ -730,14 +712,9 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
             gather(own, after_refs[i], from, ends < high ? ends : high, low, high, offsets + (from - block) * lanes);
         }
     }
-    in_groups(at.count, [&]<int W>(int bin) {
-        const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
-        sweep_back<W, shared>(offsets, table + at.ones + from * at.segments,
-                              table + at.rests + from * (at.segments + 1), at.back, scratch + at.moves, closings,
-                              at.segments, stops, shared ? first : 0, windows, at.dft, dfts + from * lanes);
-    });
+    sweep_back<shared>(at, table, stops, shared ? first : 0, windows, scratch);
 
-    for (std::ptrdiff_t i = 0; i < at.dft; ++i) running[i] = 0;
+    for (std::ptrdiff_t i = 0; i < at.of(at.groups, 1) * lanes; ++i) running[i] = 0;
     if (!job.detrend)
         for (int c = 0; c < at.n_constants; ++c)
             for (int l = 0; l < lanes; ++l)
@@ -748,48 +725,32 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         if (j != at.on.after[moved + 1]) return;
         const Vec by = after_refs[moved + 1].less(after_refs[moved]);
         ++moved;
-        in_groups(at.count, [&]<int W>(int bin) {
-            const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
-            move_on<W>(by, table + at.rests + from * (at.segments + 1) + static_cast<std::ptrdiff_t>(j) * 2 * W,
-                       running + from * lanes);
-        });
+        for (int g = 0; g < at.groups; ++g) {
+            const float* rest = table + at.rests + at.of(g, at.segments + 1) + at.of(1, j);
+            float* to = running + at.of(g, 1) * lanes;
+            for (int w = 0; w < at.row; ++w) store(to + w * lanes, load(to + w * lanes) + rest[w] * by);
+        }
     };
     for (std::ptrdiff_t i = begin; i < end; ++i) {
         const int place = static_cast<int>(start(i) - block);
         if constexpr (shared) {
             for (; at.cut(job, j) < place; ++j) {
                 move();
-                const std::ptrdiff_t t = anchor + job.cuts[j];
-                references[j].take(own, t, t + at.length(job, j));
-                share(job, at, table, own, t, j, low, high, references[j], references[j].less(after_refs[moved]),
-                      scratch, dfts + j * at.dft);
+                share(job, at, table, own, anchor + job.cuts[j], j, low, high, references[j], after_refs[moved],
+                      scratch);
             }
         } else {
             while (j < place) {
                 move();
                 const int to = place < at.on.after[moved + 1] ? place : at.on.after[moved + 1];
-                in_groups(at.count, [&]<int W>(int bin) {
-                    const std::ptrdiff_t from = 2 * static_cast<std::ptrdiff_t>(bin);
-                    sweep_on<W>(offsets_after, table + at.ones + from * at.segments, j, to, running + from * lanes);
-                });
+                sweep_on(at, table, offsets_after, j, to, running);
                 j = to;
             }
         }
-        const float* before = dfts + (shared ? j : i - begin) * at.dft;
-        powers(job, table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n), before, running, centres, power);
-        float* to = out + (job.order[i] * job.channels + group * lanes) * job.n_bands;
-        for (int k = 0; k < job.n_bands; ++k) {
-            const float* weights = job.weights + k * job.weights_stride;
-            Vec total = {};
-            for (int b = ranges[2 * k]; b < ranges[2 * k + 1]; ++b)
-                total += weights[b] * load(power + b * static_cast<std::ptrdiff_t>(lanes));
-            alignas(64) float values[lanes];
-            store(values, total);
-            if (job.add)
-                for (int l = 0; l < own.used; ++l) to[l * static_cast<std::ptrdiff_t>(job.n_bands) + k] += values[l];
-            else
-                for (int l = 0; l < own.used; ++l) to[l * static_cast<std::ptrdiff_t>(job.n_bands) + k] = values[l];
-        }
+        const float* before = scratch + at.dfts + at.of(1, static_cast<int>(shared ? j : i - begin)) * lanes;
+        powers(job, at, table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n), before, running,
+               scratch + at.power);
+        sum_bands(job, at, scratch, own.used, out + (job.order[i] * job.channels + group * lanes) * job.n_bands);
     }
     known = anchor + at.cut(job, j);
 }
@@ -868,12 +829,13 @@ std::size_t overlapping_table(const OverlappingBandPower& job) {
     return static_cast<std::size_t>(OverlappingLayout(job).table_size);
 }
 
-// The DFT of ones over every segment of a window and from every one on to its end, for each group of bins and of each
-// of its bins; where segments have a DFT of their own, the turns and waves that segment_dft() takes, for the bins by
-// their classes; and (cos, -sin) of pi i / n, for i < 2 n.
+// For each group of bins: the DFT of ones over every segment of a window and from every one on to its end; where
+// segments have a DFT of their own, the turns that bring it to its place, and the waves about its centre, which is what
+// the basis makes of them if there is one; and (cos, -sin) of pi i / n, for i < 2 n.
 void overlapping_fill(const OverlappingBandPower& job, float* table) {
     const OverlappingLayout at(job);
     const int n = job.window;
+    for (std::ptrdiff_t i = 0; i < at.circle; ++i) table[i] = 0;
     float* circle = table + at.circle;
     for (int i = 0; i <= n; ++i) {
         const int mirrored = i ? 2 * n - i : 0;
@@ -881,75 +843,57 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
         circle[2 * mirrored + 1] = static_cast<float>(std::sin(pi * i / n));
         circle[2 * i + 1] = -circle[2 * mirrored + 1];
     }
-    // Rows `width` pairs apart of cosines and sines of an angle that starts at `angle` and grows by `step`, in
-    // pi bin / n.
-    const auto fill = [&](float* to, int rows_of, int width, int bin, int angle, int step, float cosine, float sine) {
-        const auto index = [&](int turns) {
-            return static_cast<int>(static_cast<std::int64_t>(bin) * turns % (2 * n));
-        };
-        const int turn = index(step);
-        for (int row = 0, i = index(angle); row < rows_of; ++row, to += 2 * width) {
-            to[0] = cosine * circle[2 * i];
-            to[1] = sine * circle[2 * i + 1];
-            i += i < 2 * n - turn ? turn : turn - 2 * n;
-        }
+    const int most_half = (at.longest + 1) / 2;
+    const auto basis = [&](int odd) { // (m, term, 2)
+        return job.basis + std::ptrdiff_t{2} * odd * most_half * job.rank;
     };
-    const auto ones = [&](int bin, int length) { // their DFT about the centre
-        const double x = pi * bin / n;
-        return static_cast<float>(bin ? std::sin(x * length) / std::sin(x) : length);
-    };
-    const auto live = [&](int bin) { return job.detrend && bin % n == 0 ? 0.0f : 1.0f; }; // bin 0 is the mean
+    for (int odd = 0; odd < 2 && job.rank; ++odd)
+        in_groups(job.rank, [&]<int W>(int first) {
+            float* to = table + at.bases[odd] + std::ptrdiff_t{2} * first * at.half[odd];
+            for (int m = 0; m < at.half[odd]; ++m, to += 2 * W)
+                for (int w = 0; w < 2 * W; ++w)
+                    to[w] = basis(odd)[std::ptrdiff_t{2} * (m * std::ptrdiff_t{job.rank} + first) + w];
+        });
     neighbourhood(job, [&](int place, int signed_bin) {
-        in_groups(at.count, [&]<int W>(int first) {
-            if (place < first || place >= first + W) return;
-            const int bin = (signed_bin + n) % n;
-            float* rest = table + at.rests + 2 * (first * (at.segments + std::ptrdiff_t{1}) + place - first);
-            const double turn = pi * bin / n, scale = bin ? -live(bin) / std::sin(turn) : 0.0;
-            for (int j = 0; j <= at.segments; ++j, rest += 2 * W) {
-                const int begin = job.n_cuts ? at.cut(job, j) : j, length = n - begin;
-                const std::int64_t half = static_cast<std::int64_t>(bin) * length % (2 * n);
-                const double all = bin ? scale * static_cast<double>(circle[2 * half + 1]) : live(bin) * length;
-                fill(rest, 1, W, bin, begin + n - 1, 0, static_cast<float>(all), static_cast<float>(all));
-            }
-            float* to = table + at.ones + 2 * (static_cast<std::ptrdiff_t>(first) * at.segments + place - first);
-            if (!job.n_cuts) return fill(to, n, W, bin, 0, 2, live(bin), live(bin));
-            for (int j = 0; j < at.segments; ++j, to += 2 * W) {
-                const int length = at.length(job, j);
-                const float all = live(bin) * ones(bin, length);
-                fill(to, 1, W, bin, 2 * at.cut(job, j) + length - 1, 0, all, all);
-            }
-        });
-    });
-    if (!job.n_cuts) return;
-    std::int32_t* places = reinterpret_cast<std::int32_t*>(table + at.places);
-    std::int32_t* ends = reinterpret_cast<std::int32_t*>(table + at.ends);
-    for (int which = 0, end = 0; which < at.classes; ++which) {
-        const int begin = end;
-        neighbourhood(job, [&](int place, int bin) {
-            if (at.phases(bin, n).which == which) places[end++] = place;
-        });
-        ends[which] = end;
-        neighbourhood(job, [&](int place, int bin) {
-            const OverlappingLayout::Phases own = at.phases(bin, n);
-            if (own.which != which) return;
-            in_groups(end - begin, [&]<int W>(int first) {
-                for (int w = 0; w < W; ++w) {
-                    const std::ptrdiff_t group = begin + first;
-                    if (places[group + w] != place) continue;
-                    float* turn = table + at.turns + 4 * (group * at.segments + w);
-                    for (int j = 0; j < at.segments; ++j, turn += 4 * W) {
-                        const int length = at.length(job, j);
-                        fill(turn, 1, W, own.bin, 2 * at.cut(job, j) + length - 1, 0, 1, 1);
-                        turn[2] = live(bin) * ones(own.bin, length);
-                        turn[3] = static_cast<float>(own.sign);
-                    }
-                    for (int odd = 0; odd < 2; ++odd)
-                        fill(table + at.waves[odd] + 2 * (group * at.half[odd] + w), at.half[odd], W, own.bin, !odd, 2,
-                             live(bin), -live(bin));
+        const int bin = (signed_bin + n) % n, group = place / wide;
+        const float live = job.detrend && bin == 0 ? 0.0f : 1.0f; // bin 0 is the mean
+        const auto in_rows = [&](std::ptrdiff_t part, int rows_of, int row) {
+            return table + part + at.of(group, rows_of) + at.of(1, row) + 2 * (place % wide);
+        };
+        const auto wave = [&](std::int64_t halves) { return circle + 2 * (bin * halves % (2 * n)); };
+        const auto put = [&](float* to, std::int64_t halves, double scale) {
+            to[0] = static_cast<float>(scale * static_cast<double>(wave(halves)[0]));
+            to[1] = static_cast<float>(scale * static_cast<double>(wave(halves)[1]));
+        };
+        const auto ones = [&](int length) { // their DFT about the centre
+            if (bin == 0) return static_cast<double>(live * static_cast<float>(length));
+            return static_cast<double>(-wave(length)[1]) / std::sin(pi * bin / n);
+        };
+        for (int j = 0; j <= at.segments; ++j) {
+            const int begin = at.edge(job, j), length = job.n_cuts ? at.length(job, j) : 1;
+            put(in_rows(at.rests, at.segments + 1, j), begin + n - std::int64_t{1}, ones(n - begin));
+            if (j == at.segments) break;
+            const std::int64_t centre = std::int64_t{2} * begin + length - 1;
+            put(in_rows(at.ones, at.segments, j), centre, ones(length));
+            if (job.n_cuts) put(in_rows(at.turns, at.segments, j), centre, 1);
+        }
+        for (int odd = 0; odd < 2; ++odd)
+            for (int term = 0; term < at.terms[odd]; ++term) {
+                float* to = in_rows(at.waves[odd], at.terms[odd], term);
+                const auto about_centre = [&](int m) { return wave(std::int64_t{2} * m + !odd); };
+                if (!job.rank) {
+                    to[0] = live * about_centre(term)[0], to[1] = -live * about_centre(term)[1];
+                    continue;
                 }
-            });
-        });
-    }
+                double even_part = 0, odd_part = 0;
+                for (int m = 0; m < most_half; ++m) {
+                    const float* row = basis(odd) + std::ptrdiff_t{2} * (m * std::ptrdiff_t{job.rank} + term);
+                    even_part += static_cast<double>(row[0] * about_centre(m)[0]);
+                    odd_part -= static_cast<double>(row[1] * about_centre(m)[1]);
+                }
+                to[0] = live * static_cast<float>(even_part), to[1] = live * static_cast<float>(odd_part);
+            }
+    });
 }
 
 std::size_t overlapping_scratch(const OverlappingBandPower& job) {
@@ -959,20 +903,20 @@ std::size_t overlapping_scratch(const OverlappingBandPower& job) {
 void overlapping_band_power(const OverlappingBandPower& job, const float* table, float* out, std::ptrdiff_t group,
                             std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch) {
     const OverlappingLayout at(job);
-    std::int32_t* centres = reinterpret_cast<std::int32_t*>(scratch + at.centres);
-    int b = 0;
-    neighbourhood(job, [&](int place, int bin) {
-        if (b < job.n_bins && bin == job.bins[b]) centres[b++] = place;
-    });
-    std::int32_t* ranges =
-        reinterpret_cast<std::int32_t*>(scratch + at.ranges); // of each band's weights that are not 0
-    for (int k = 0; k < job.n_bands; ++k) {
-        const float* weights = job.weights + k * job.weights_stride;
-        int low = 0, high = job.n_bins;
-        while (low < high && weights[low] == 0) ++low;
-        while (low < high && weights[high - 1] == 0) --high;
-        ranges[2 * k] = low;
-        ranges[2 * k + 1] = high;
+    std::int32_t* ranges = reinterpret_cast<std::int32_t*>(scratch + at.ranges); // of weights that are not 0
+    for (int k = 0; k < job.n_bands; ++k, ranges += 2) {
+        float* weights = scratch + at.weights + static_cast<std::ptrdiff_t>(k) * at.groups * wide;
+        ranges[0] = ranges[1] = 0;
+        int b = 0;
+        neighbourhood(job, [&](int place, int bin) {
+            weights[place] = 0;
+            if (b == job.n_bins || bin != job.bins[b]) return;
+            const float own = job.weights[k * job.weights_stride + b++];
+            weights[place] = static_cast<float>(job.a * job.a) * own;
+            if (own == 0) return;
+            if (!ranges[1]) ranges[0] = place;
+            ranges[1] = place + 1;
+        });
     }
     const auto start = [&](std::ptrdiff_t i) { return job.starts[job.order[i]]; };
     std::ptrdiff_t known = -job.window;

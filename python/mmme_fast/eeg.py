@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,15 +99,14 @@ class _Costs(NamedTuple):
     samples: tuple[float, float]  # sums of samples: a sample, a window
     fft: float  # for each of n log2(n), whatever the bins
     vector: int  # channels that sums take at a time
-    steps: float = 0.25  # what a sample beyond _LONG counts where all segments are so long
 
 
-_LONG, _SHORT = 400, 16  # samples
+_SHORT = 16  # samples
 _COSTS = {
-    "avx512": _Costs((0.6, 20.0, 100.0), (3.5, 30.0), 12.0, 16),
-    "avx2": _Costs((0.85, 7.0, 30.0), (2.55, 22.0), 36.0, 8),
-    "baseline": _Costs((1.15, 5.0, 22.0), (4.4, 14.0), 17.0, 4),
-    "numba": _Costs((1.2, 12.0, 68.0), (14.0, 115.0), 12.0, 1, 1.0),
+    "avx512": _Costs((0.3, 20.0, 100.0), (3.5, 30.0), 12.0, 16),
+    "avx2": _Costs((0.4, 9.0, 27.0), (2.55, 22.0), 36.0, 8),
+    "baseline": _Costs((0.6, 8.0, 20.0), (4.4, 14.0), 17.0, 4),
+    "numba": _Costs((1.2, 12.0, 68.0), (14.0, 115.0), 12.0, 1),
 }
 
 _BATCH = 2**17  # values that the FFT, or the mean over sub-windows, has in memory at a time
@@ -249,6 +249,44 @@ class _Route(NamedTuple):
     way: str  # "direct", "overlapping" or "fft"
     cuts: tuple[int, ...] = ()  # where, in as many samples as a window has, segments begin that windows share
     origin: int = 0  # sample from which these count
+
+
+def _divided(cuts: NDArray[np.int64], n: int, highest: int, bins: int) -> NDArray[np.int64]:
+    """Return cuts and more of them, where a segment's DFT costs less in parts."""
+
+    def cost(length: int) -> float:  # of a sample
+        cycles = length * highest / n
+        rank = cycles + 5 + np.log2(1 + cycles)  # about as many as _basis() finds
+        return float(min(rank, bins) + bins * (2 * rank + 8) / length)
+
+    lengths = np.diff(cuts, append=n)
+    longest = min((-(-int(lengths.max()) // parts) for parts in range(1, 65)), key=cost)
+    parts = -(-lengths // longest)
+    first = np.cumsum(parts) - parts
+    which = np.arange(parts.sum()) - np.repeat(first, parts)
+    divided: NDArray[np.int64] = np.repeat(cuts, parts) + which * np.repeat(lengths, parts) // np.repeat(parts, parts)
+    return divided
+
+
+@lru_cache(maxsize=16)
+def _basis(cuts: tuple[int, ...], n: int, lowest: int, highest: int) -> NDArray[np.float32]:
+    """Return what the cosines and sines of the DFT of the longest segment are made of, (2, half, rank, 2).
+
+    About the centre of an even, then of an odd number of samples, half of them; a cosine and a sine each. Empty where
+    that would save nothing: the bins of a segment of few periods are alike, so that few terms make all of them.
+    """
+    half, bins = (max(np.diff(cuts, append=n), default=0) + 1) // 2, np.arange(lowest, highest + 1)
+    nothing = np.empty((2, 0, 0, 2), np.float32)
+    if (highest * half / n + 4) * (half + len(bins)) > half * len(bins):
+        return nothing
+    parts = []
+    for middle in (0.5, 0):
+        angle = 2 * np.pi / n * np.outer(np.arange(half) + middle, bins)
+        parts.append([np.linalg.svd(wave, full_matrices=False)[:2] for wave in (np.cos(angle), np.sin(angle))])
+    rank = max(int(np.count_nonzero(values > 3e-7)) for part in parts for _, values in part)
+    if rank * (half + len(bins)) > half * len(bins):
+        return nothing
+    return np.array([np.stack([waves[:, :rank] for waves, _ in part], axis=-1) for part in parts], np.float32)
 
 
 @dataclass(frozen=True)
@@ -416,15 +454,14 @@ class _Plan:
                 used[(starts - begin) % n] = True
                 used = np.logical_or.reduce([np.roll(used, offset) for offset in np.unique(self.offsets % n)])
                 cuts, origin = np.flatnonzero(used), begin % n
-            lengths = np.diff(cuts, append=n)
-            long = max(int(lengths.min()) - _LONG, 0) if lengths.min() == lengths.max() else 0
+            cuts = _divided(cuts, n, int(self.bins[-1]) + 1, len(self.bins))
             samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
             hop = max(samples / (len(starts) * len(self.offsets)), 1)
             bins = len(self.bins) * -(-n_channels // cost.vector) * cost.vector / n_channels
             sample, segment, window = cost.segments
             route = _Route("overlapping", tuple(cuts.tolist()), origin)
             segments = max(hop * len(cuts) / n, 1)
-            costs[route] = bins * (sample * (hop + (cost.steps - 1) * long * segments) + segment * segments + window)
+            costs[route] = bins * (sample * hop + segment * segments + window)
             sample, window = cost.samples
             costs[_Route("overlapping")] = bins * (sample * hop + window)
         return costs
@@ -468,7 +505,8 @@ class _Plan:
                 assert self.cosine is not None
                 n = len(taper)
                 kernels().overlapping_band_power(
-                    data, out, at, first - route.origin + n, n, np.array(route.cuts, np.int32), *self.cosine, detrend,
+                    data, out, at, first - route.origin + n, n, np.array(route.cuts, np.int32),
+                    _basis(route.cuts, n, int(self.bins[0]) - 1, int(self.bins[-1]) + 1), *self.cosine, detrend,
                     self.bins, weights, threads,
                 )  # fmt: skip
             else:

@@ -259,16 +259,34 @@ def _anchored(
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _share(samples: Any, reference: Any, flat: Any, waves: Any, turn: Any, even: Any, odd: Any, to: Any) -> None:
+def _reduce(folded: Any, half: int, basis: Any, to: Any) -> None:
+    """Its sums with the columns of the basis."""
+    to[:] = 0
+    for m in range(half):
+        for r in range(basis.shape[1]):
+            to[r] += basis[m, r] * folded[m]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _share(
+    samples: Any, reference: Any, flat: Any, basis: Any, waves: Any, turn: Any, even: Any, odd: Any, reduced: Any,
+    to: Any,
+) -> None:  # fmt: skip
     """DFT of a segment less its reference, with phases that count from the anchor."""
     re, im = np.empty(PANEL, np.float32), np.empty(PANEL, np.float32)
     _fold(samples, reference, flat[: len(samples)], even, odd)
-    half = (len(samples) + 1) // 2
-    rows = -(-half // UNROLL) * UNROLL
-    even[half:rows] = 0  # of a longer one before it
-    odd[half:rows] = 0
-    _dft(even[:rows], waves[len(samples) % 2, 0], np.float32(0), re)
-    _dft(odd[:rows], waves[len(samples) % 2, 1], np.float32(0), im)
+    which, half = len(samples) % 2, (len(samples) + 1) // 2
+    if basis.shape[3]:
+        _reduce(even, half, basis[which, 0], reduced[0])
+        _reduce(odd, half, basis[which, 1], reduced[1])
+        _dft(reduced[0], waves[which, 0], np.float32(0), re)
+        _dft(reduced[1], waves[which, 1], np.float32(0), im)
+    else:
+        rows = -(-half // UNROLL) * UNROLL
+        even[half:rows] = 0  # of a longer one before it
+        odd[half:rows] = 0
+        _dft(even[:rows], waves[which, 0], np.float32(0), re)
+        _dft(odd[:rows], waves[which, 1], np.float32(0), im)
     for b in range(PANEL):
         c, s = turn[b], turn[PANEL + b]
         to[b] = c * re[b] + s * im[b]
@@ -313,9 +331,9 @@ def _joined(
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _overlapping(
-    data: Any, out: Any, starts: Any, order: Any, first: int, n: int, cuts: Any, shared: bool, a: float, b: float,
-    detrend: bool, back: Any, on: Any, constants: Any, centres: Any, ones: Any, rests: Any, turns: Any, waves: Any,
-    weights: Any, add: bool
+    data: Any, out: Any, starts: Any, order: Any, first: int, n: int, cuts: Any, shared: bool, basis: Any, a: float,
+    b: float, detrend: bool, back: Any, on: Any, constants: Any, centres: Any, ones: Any, rests: Any, turns: Any,
+    waves: Any, weights: Any, add: bool
 ) -> None:  # fmt: skip
     segments = len(cuts) - 1  # cuts: where segments begin, and n
     padded = -(-segments // UNROLL) * UNROLL
@@ -325,8 +343,10 @@ def _overlapping(
     power = np.empty(len(centres), np.float32)
     # The n samples before the anchor and those after it take turns in two places.
     shares = np.empty((2, segments if shared else 0, 2 * PANEL), np.float32)
-    even, odd = np.zeros(waves.shape[2] - 1, np.float32), np.zeros(waves.shape[2] - 1, np.float32)
-    flat = np.ones(2 * len(even), np.float32)
+    most = -(-(np.max(np.diff(cuts)) + 1) // 2 // UNROLL) * UNROLL
+    even, odd = np.zeros(most, np.float32), np.zeros(most, np.float32)
+    flat = np.ones(2 * most, np.float32)
+    reduced = np.zeros((2, waves.shape[2] - 1), np.float32)
     before_refs, after_refs = np.empty(len(back), data.dtype), np.empty(len(on), data.dtype)
     refs = np.empty(2 * segments, data.dtype)  # of each segment
     moves = np.empty((2, max(len(back), len(on))), np.float32)
@@ -381,7 +401,7 @@ def _overlapping(
                     start = anchor + (block - number - 1) * n + cuts[j]
                     if start >= known:
                         own = samples[start : start + cuts[j + 1] - cuts[j]]
-                        _share(own, refs[t], flat, waves, turns[j], even, odd, shares[block % 2, j])
+                        _share(own, refs[t], flat, basis, waves, turns[j], even, odd, reduced, shares[block % 2, j])
                 known = anchor + cuts[ends]
                 before, other = shares[number % 2], shares[(number + 1) % 2]
                 _joined(x, before, other, stops[:count], ones, rests, back, on, moves, closings, dfts)
@@ -431,6 +451,7 @@ def overlapping_band_power(
     first: int,
     window: int,
     cuts: NDArray[np.int32],
+    basis: NDArray[np.float32],
     a: float,
     b: float,
     detrend: bool,
@@ -445,6 +466,8 @@ def overlapping_band_power(
     lengths = np.diff(edges)
     back, on = _moves(lengths[::-1]), _moves(lengths)
     segments, half = len(lengths), (int(lengths.max()) + 1) // 2
+    rank = basis.shape[2]
+    columns = np.ascontiguousarray(basis.transpose(0, 3, 1, 2))
     for panel, places in _panels(bins):
         frequency = np.pi / window * places
         # About the centre of every segment: its phase, and the DFT of ones; and about the centre of one of an even or
@@ -465,10 +488,12 @@ def overlapping_band_power(
         angle = (window + edges - 1)[:, None] * places % (2 * window) * (np.pi / window)
         rests = np.zeros((segments + 1, 2 * PANEL), np.float32)
         rests[:, : len(places)], rests[:, PANEL : PANEL + len(places)] = ahead * np.cos(angle), -ahead * np.sin(angle)
-        waves = np.zeros((2, 2, -(-half // UNROLL) * UNROLL + 1, PANEL), np.float32)  # and no constant to add
+        terms = rank or half  # a segment's waves, or what the basis makes of them
+        waves = np.zeros((2, 2, -(-terms // UNROLL) * UNROLL + 1, PANEL), np.float32)  # and no constant to add
         for odd in (0, 1):
             inside = (2 * np.arange(half)[:, None] + (odd == 0)) * frequency
-            waves[odd, 0, :half, : len(places)], waves[odd, 1, :half, : len(places)] = np.cos(inside), np.sin(inside)
+            for part, wave in enumerate((np.cos(inside), np.sin(inside))):
+                waves[odd, part, :terms, : len(places)] = columns[odd, part].T @ wave if rank else wave
         constants = np.flatnonzero(places % window == 0)
         centres = np.searchsorted(places, bins[panel])
         tables = ones.reshape(len(ones), -1), rests, turns.reshape(segments, -1), waves
@@ -480,8 +505,8 @@ def overlapping_band_power(
         ) -> None:  # fmt: skip
             own = order[len(order) * task // tasks : len(order) * (task + 1) // tasks]
             _overlapping(
-                data, out, starts, own, first, window, edges, len(cuts) > 0, a, b, detrend, back, on, constants,
-                centres, *tables, weight, add,
+                data, out, starts, own, first, window, edges, len(cuts) > 0, columns, a, b, detrend, back, on,
+                constants, centres, *tables, weight, add,
             )  # fmt: skip
 
         parallel_for(tasks, threads, body)
