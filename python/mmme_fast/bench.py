@@ -422,7 +422,8 @@ class _Cases:
         for number_of, preset in enumerate(("ultrafast", "fast", "medium")):
             theirs: dict[str, tuple[Callable[[Array, Array], Array], float | None]] = {}
             if self.cv2:
-                theirs["OpenCV"] = partial(_calc, self.cv2.DISOpticalFlow_create(number_of)), 1e-3
+                # The bound of the tests, for OpenCV 4, which warps otherwise, and 5: patches choose among candidates.
+                theirs["OpenCV"] = partial(_calc, self.cv2.DISOpticalFlow_create(number_of)), 0.03
             for what in ("one pair", "film") if preset == "medium" else ("film",):
                 yield self._flow("dis", f"{what}, {preset}", size, partial(FLOWS["dis"], preset=preset), theirs)
 
