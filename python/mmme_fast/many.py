@@ -37,21 +37,12 @@ from mmme_fast.results import COLUMNS, RESULTS, identity, output_folder
 logger = logging.getLogger("mmme_fast")
 
 PART = 600.0  # s: films twice as long are measured in parts, where the method allows that
-DIVIDED = (
-    "tvl1",
-)  # flows that make it worth it: every part decodes the film from its start, and so does their joining
+# Flows that make it worth it: every part decodes the film from its start, and so does their joining.
+DIVIDED = ("tvl1",)
 RETRIES = 2  # how often a film is tried again whose worker died
 REFRESH = 5.0  # s from one writing of the tables to the next, while films are being spotted
-SHARED = (
-    "preset",
-    "method",
-    "flow",
-    "crop",
-    "size",
-    "fps",
-    "align",
-    "baseline",
-)  # what options of spot films may share
+# What options of spot films may share.
+SHARED = ("preset", "method", "flow", "crop", "size", "fps", "align", "baseline")
 FILES = ("landmarks", "eeg", "peripherals")  # what each film may have of its own, beside these: fps, crop, align
 STATUS = ("done", "kept", "failed", "stopped", "waiting")
 
