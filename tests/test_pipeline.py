@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import mmme_fast
 from mmme_fast import synth, tracking
@@ -184,6 +185,23 @@ def test_same_bits_for_any_chunk_and_number_of_threads(
     assert got.intervals == want.intervals
     for name, values in want.signals.items():
         np.testing.assert_array_equal(got.signals[name], values, err_msg=name)
+
+
+def test_warm_start_gives_the_same_bits_too(short: synth.SyntheticFilm, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = short.frames(0, 160)
+
+    def scores(**options: Any) -> NDArray[np.float32]:
+        return spot(film, crop="full", size=128, fps=100, flow="tvl1", **options).scores
+
+    want = scores(warm_start=8, threads=2)
+    assert (scores(threads=2) != want).any()
+    monkeypatch.setattr("mmme_fast.pipeline.CHUNK", 30)
+    np.testing.assert_array_equal(scores(warm_start=8, threads=1), want)
+
+
+def test_warm_start_is_for_tvl1(short: synth.SyntheticFilm) -> None:
+    with pytest.raises(ValueError, match="flow, with warm_start, must be one of 'tvl1', got 'farneback'"):
+        spot(short.frames(0, 9), crop="full", fps=100, warm_start=8)
 
 
 def test_band_power_per_frame_and_interval(short_file: Path, tmp_path: Path) -> None:

@@ -138,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     spot.add_argument("--out", type=Path, metavar="DIR", help="folder (default: FILM_mmme_fast in this folder)")
     _add_method(spot)
     spot.add_argument(
+        "--warm-start", type=int, nargs="?", const=32, default=0, metavar="N",
+        help="with --flow tvl1: start pairs from the flow before them, and cold every N pairs (32); faster",
+    )  # fmt: skip
+    spot.add_argument(
         "--landmarks", metavar="CSV", help="where face and eyes are: OpenFace's or MediaPipe's points, or boxes"
     )
     spot.add_argument("--truth", metavar="TABLE", help="annotated expressions, for the report to show")
@@ -383,10 +387,10 @@ def _spot(arguments: argparse.Namespace) -> None:
     out = arguments.out or Path(f"{film.name if film.is_dir() else film.stem}_mmme_fast")
     with _progress(arguments.quiet, " frames") as progress:
         result = spot(
-            arguments.film, preset=arguments.preset, method=arguments.method, flow=arguments.flow, crop=arguments.crop,
-            size=arguments.size, fps=arguments.fps, landmarks=arguments.landmarks, truth=arguments.truth,
-            eeg=arguments.eeg, peripherals=arguments.peripherals, align=arguments.align, baseline=arguments.baseline,
-            out=out, progress=progress, threads=arguments.threads,
+            arguments.film, preset=arguments.preset, method=arguments.method, flow=arguments.flow,
+            warm_start=arguments.warm_start, crop=arguments.crop, size=arguments.size, fps=arguments.fps,
+            landmarks=arguments.landmarks, truth=arguments.truth, eeg=arguments.eeg, peripherals=arguments.peripherals,
+            align=arguments.align, baseline=arguments.baseline, out=out, progress=progress, threads=arguments.threads,
         )  # fmt: skip
     _print_intervals(result.intervals)
     print(f"{len(result.blinks)} blinks; {result.meta['frames']} frames in {result.meta['seconds']:.1f} s")

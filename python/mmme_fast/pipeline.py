@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -48,6 +49,7 @@ def spot(
     preset: str | None = None,
     method: str | Method = "matched",
     flow: str = "farneback",
+    warm_start: int = 0,
     crop: Any = "auto",
     size: int = 256,
     fps: float | None = None,
@@ -80,6 +82,9 @@ def spot(
         ``method=mmme_fast.methods.Mdmd(p=0.1, quadrant="atan")``. Only "matched" tells blinks from expressions.
     flow : {"farneback", "tvl1", "dis"}, default "farneback"
         Dense flow method; "lbp" uses none.
+    warm_start : int, default 0
+        With ``flow="tvl1"``, start a pair from the flow before it, and cold every so many pairs, as in `tvl1`: three
+        times as fast, with another result. 32 serves well.
     crop : {"auto", "full"} or (x, y, width, height), default "auto"
         Part of the frame to look at: "auto" finds the face (needs ``pip install "mmme_fast[face]"``, or landmarks) and
         moves with it; what happens while there is no face is not reported.
@@ -143,6 +148,9 @@ def spot(
     """
     chosen = configured(method, preset)
     estimator = FLOWS[one_of(flow, "flow", tuple(FLOWS))]
+    if whole(warm_start, "warm_start", low=0):
+        one_of(flow, "flow, with warm_start,", ("tvl1",))
+        estimator = functools.partial(estimator, warm_start=warm_start)
     whole(size, "size", low=32)
     resolve_threads(threads)
     if progress is True:
@@ -209,7 +217,8 @@ def spot(
             "backend": active_backend(),
             "input": identity(frames.source),
             "parameters": {
-                "method": type(chosen).__name__.lower(), "preset": preset, "flow": flow, "crop": list(frames.crop),
+                "method": type(chosen).__name__.lower(), "preset": preset, "flow": flow,
+                "warm_start": warm_start, "crop": list(frames.crop),
                 "size": size, "fps": frames.fps, "grey": frames.grey, "samples_per_second": rate,
                 type(chosen).__name__.lower(): asdict(chosen),
             },
