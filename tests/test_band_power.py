@@ -111,10 +111,10 @@ def test_overlapping_windows_are_scipys_periodograms(
     weights = rng.random((3, len(bins))).astype(np.float32)
     got = overlapping(data, starts, n, segment, bins, weights, taper, detrend, threads=2)
     want = expected(data, starts, n, bins, weights, taper, detrend)
-    np.testing.assert_allclose(got, want, rtol=RTOL, atol=1e-7 * want.max())
+    np.testing.assert_allclose(got, want, rtol=RTOL, atol=max(1e-7 * want.max(), 1e-20))
     cuts = np.unique([0, *(starts % n), *rng.integers(0, n, 3)])
     got = overlapping(data, starts, n, segment, bins, weights, taper, detrend, threads=2, cuts=cuts)
-    np.testing.assert_allclose(got, want, rtol=RTOL, atol=1e-7 * want.max())
+    np.testing.assert_allclose(got, want, rtol=RTOL, atol=max(1e-7 * want.max(), 1e-20))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -211,9 +211,9 @@ def test_windows_share_what_they_can_where_that_costs_less(monkeypatch: pytest.M
     assert route(64, every_100) == ("overlapping", 10, 0)
     assert route(64, every_100 + 7) == ("overlapping", 10, 7)  # segments count from the first window
     assert route(64, every_100[::-1] + 7, window=0.96) == ("overlapping", 48, 7)
-    assert route(64, 1000 * np.arange(9)) == ("overlapping", 8, 0)  # a long segment in parts
-    assert route(64, 20_000 * np.arange(9)) == ("overlapping", 8, 0)  # far apart
-    assert route(64, [0, 3000, 3001]) == ("overlapping", 9, 0)
+    assert route(64, 500 * np.arange(9)) == ("overlapping", 8, 0)  # long segments in parts
+    assert route(64, 1000 * np.arange(9)) == ("direct", 0, 0)  # nothing to share
+    assert route(64, [0, 3000, 3001]) == ("direct", 0, 0)
     assert route(64, np.rint(np.arange(300) * 1000 / 29.97)) == ("overlapping", 0, 0)  # anywhere
     assert route(64, np.arange(0, 6000, 151)) == ("overlapping", 40, 0)
     assert route(1, 1000 * np.arange(9)) == ("direct", 0, 0)  # one lane of many
@@ -235,7 +235,7 @@ def test_the_route_leads_to_its_kernel(backend: str, monkeypatch: pytest.MonkeyP
             kernel(*args)
 
         monkeypatch.setattr(kernels(), name, noted)
-    data = noise(16, 800)
-    eeg.band_power(data, 200, hop=0.1)
-    eeg.band_power(data, 200, hop=0.1, taper="hann_symmetric")
+    data = noise(16, 3000)
+    eeg.band_power(data, 1000, hop=0.1)
+    eeg.band_power(data, 1000, hop=0.1, taper="hann_symmetric")
     assert asked == ["overlapping_band_power", "band_power"]

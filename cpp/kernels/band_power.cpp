@@ -2,8 +2,9 @@
 //
 // Directly, as a product of small matrices. A power does not depend on the phase of its window, so phases count from
 // the window's centre: the sum of the samples at equal distance from it meets the cosines only, their difference the
-// sines, and half of the products remain. A row is one channel's window. A few rows at a time stay in registers while
-// the table streams past, its lanes the bins.
+// sines, and half of the products remain. Where the DFT is as long as a window of 4 n samples they are folded again,
+// about the middle of what is left: even bins meet sums where odd ones meet differences. A row is one channel's window.
+// A few rows at a time stay in registers while the table streams past, its lanes the bins.
 //
 // Overlapping (van Herk). Every window of n samples holds exactly one multiple of n, its anchor. Its DFT is a sum that
 // runs back from the anchor to its start plus one that runs on from the anchor to its end, and both are met on the way
@@ -13,6 +14,7 @@
 #include "isa.hpp"
 
 #include <cmath>
+#include <type_traits>
 #include <utility>
 
 namespace mmme::MMME_ISA {
@@ -46,7 +48,7 @@ MMME_INLINE float sum(Vec v) {
 }
 #endif
 
-constexpr int panel = 48;  // bins whose table exists at a time, so that it stays in the second-level cache
+constexpr int panel = 64;  // bins whose table exists at a time, so that it stays in the second-level cache
 constexpr int vectors = 3; // of bins that have an accumulator in every row
 
 constexpr double pi = 3.14159265358979323846;
@@ -57,16 +59,20 @@ std::ptrdiff_t padded(std::ptrdiff_t n) {
 
 // Offsets of the parts of the scratch memory, in floats.
 struct Layout {
-    std::ptrdiff_t half, stride, cosines, sines, table_cos, table_sin, even, odd, even_dft, odd_dft, weights, size;
+    std::ptrdiff_t half, terms, stride, cosines, sines, table_cos, table_sin, even, odd, even_dft, odd_dft, weights,
+        size;
+    bool twice; // folded
 
     explicit Layout(const BandPower& job) {
         half = (job.window + 1) / 2;
+        twice = job.nfft == job.window && job.window % 4 == 0;
+        terms = twice ? half / 2 : half;
         stride = padded(half) + 16; // not a power of two, which would put all rows into one set of the cache
         cosines = 0;
         sines = cosines + padded(4 * static_cast<std::ptrdiff_t>(job.nfft)); // doubles
         table_cos = sines + padded(4 * static_cast<std::ptrdiff_t>(job.nfft));
-        table_sin = table_cos + half * panel;
-        even = padded(table_sin + half * panel);
+        table_sin = table_cos + terms * panel;
+        even = padded(table_sin + terms * panel);
         odd = even + rows * stride;
         even_dft = odd + rows * stride;
         odd_dft = even_dft + rows * panel;
@@ -75,36 +81,67 @@ struct Layout {
     }
 };
 
-// The sum of n samples in a fixed order, whatever their address.
-template <class T> double total(const T* samples, int n) {
+// Near the mean of n samples, by sums in a fixed order, whatever their address.
+template <class T> T near_mean(const T* samples, int n) {
     constexpr int parts = 32; // enough to hide the latency of an addition
-    double part[parts] = {};
+    T part[parts] = {};
     int i = 0;
-    for (; i + parts <= n; i += parts)
-        for (int l = 0; l < parts; ++l) part[l] += static_cast<double>(samples[i + l]);
-    for (int l = 0; i + l < n; ++l) part[l] += static_cast<double>(samples[i + l]);
-    double all = 0;
+    for (; i + parts <= n; i += parts) {
+        MMME_IVDEP
+        for (int l = 0; l < parts; ++l) part[l] += samples[i + l];
+    }
+    for (int l = 0; i + l < n; ++l) part[l] += samples[i + l];
+    T all = 0;
     for (int l = 0; l < parts; ++l) all += part[l];
-    return all;
+    return all / static_cast<T>(n);
 }
 
-// Tapered deviations from a constant near the mean, folded about the centre.
+// Tapered deviations from a constant near the mean, folded about the centre. Returns the sum of the deviations.
 template <class T>
-void fold(const T* samples, T constant, const float* taper, int window, float* MMME_RESTRICT even,
-          float* MMME_RESTRICT odd) {
+float fold(const T* samples, T constant, const float* taper, int window, float* MMME_RESTRICT even,
+           float* MMME_RESTRICT odd) {
     const int half = (window + 1) / 2, after = window / 2, before = (window - 1) / 2;
     const T* MMME_RESTRICT right = samples + after;
     const T* MMME_RESTRICT left = samples + before;
     const float* MMME_RESTRICT taper_right = taper + after;
     const float* MMME_RESTRICT taper_left = taper + before;
+    float sum = after == before ? -static_cast<float>(right[0] - constant) : 0.0f; // the middle sample meets itself
     MMME_IVDEP
     for (int m = 0; m < half; ++m) {
-        const float r = static_cast<float>(right[m] - constant) * taper_right[m];
-        const float l = static_cast<float>(left[-m] - constant) * taper_left[-m];
-        even[m] = r + l;
-        odd[m] = r - l;
+        const float r = static_cast<float>(right[m] - constant), l = static_cast<float>(left[-m] - constant);
+        sum += r + l;
+        even[m] = r * taper_right[m] + l * taper_left[-m];
+        odd[m] = r * taper_right[m] - l * taper_left[-m];
     }
-    if (after == before) even[0] *= 0.5f; // the middle sample met itself
+    if (after == before) even[0] *= 0.5f;
+    return sum;
+}
+
+// The same of 4 n samples, folded again: sums of what stands at equal distance from the middle of either half, then
+// their differences.
+template <class T>
+float fold_twice(const T* samples, T constant, const float* taper, int n, float* MMME_RESTRICT even,
+                 float* MMME_RESTRICT odd) {
+    const T* MMME_RESTRICT from = samples;
+    const float* MMME_RESTRICT by = taper;
+    float sum = 0.0f;
+    MMME_IVDEP
+    for (int m = 0; m < n; ++m) {
+        const int back = 2 * n - 1 - m;
+        const float first = static_cast<float>(from[m] - constant), second = static_cast<float>(from[back] - constant);
+        const float third = static_cast<float>(from[2 * n + m] - constant);
+        const float fourth = static_cast<float>(from[2 * n + back] - constant);
+        sum += (first + second) + (third + fourth);
+        const float inner = third * by[2 * n + m], across = second * by[back];
+        const float outer = fourth * by[2 * n + back], beyond = first * by[m];
+        const float even_inner = inner + across, even_outer = outer + beyond;
+        const float odd_inner = inner - across, odd_outer = outer - beyond;
+        even[m] = even_inner + even_outer;
+        even[n + m] = even_inner - even_outer;
+        odd[m] = odd_inner + odd_outer;
+        odd[n + m] = odd_inner - odd_outer;
+    }
+    return sum;
 }
 
 // dft[row][bin] = sum over m of folded[row][m] * table[m][bin], for V vectors of bins.
@@ -134,11 +171,11 @@ void dft_of(const float* folded, std::ptrdiff_t stride, const float* table, std:
     if (used == 1) product<1>(folded, stride, table, half, dft);
 }
 
-// Cosines and sines of the given bins about the window's centre, (m, bin) for each group of bins that goes through
+// Cosines and sines of the given bins about the window's centre, (term, bin) for each group of bins that goes through
 // product() at once; and the taper's own DFT, which is what a constant contributes.
-void fill_tables(const BandPower& job, const std::int32_t* bins, int n_bins, const double* cosines, const double* sines,
-                 float* MMME_RESTRICT table_cos, float* MMME_RESTRICT table_sin, float* taper_even, float* taper_odd) {
-    const int half = (job.window + 1) / 2, period = 2 * job.nfft, between = job.window % 2 == 0;
+void fill_tables(const BandPower& job, const Layout& at, const std::int32_t* bins, int n_bins, const double* cosines,
+                 const double* sines, float* table_cos, float* table_sin, float* taper_even, float* taper_odd) {
+    const int half = static_cast<int>(at.half), period = 2 * job.nfft, between = job.window % 2 == 0;
     const float* taper_right = job.taper + job.window / 2;
     const float* taper_left = job.taper + (job.window - 1) / 2;
     for (int b = 0; b < n_bins; b += vectors * lanes) {
@@ -151,24 +188,45 @@ void fill_tables(const BandPower& job, const std::int32_t* bins, int n_bins, con
             angle[i] = bin * between;
             step[i] = 2 * bin;
         }
-        for (int m = 0; m < half; ++m, table_cos += width, table_sin += width) {
+        for (std::ptrdiff_t m = 0; m < half; ++m) {
             const double r = taper_right[m], l = between || m ? taper_left[-m] : 0.0;
+            float *to_cos = table_cos + m * width, *to_sin = table_sin + m * width;
             for (int i = 0; i < width; ++i) {
                 const double c = cosines[angle[i]], s = sines[angle[i]];
-                table_cos[i] = static_cast<float>(c);
-                table_sin[i] = static_cast<float>(s);
+                if (m < at.terms) to_cos[i] = static_cast<float>(c), to_sin[i] = static_cast<float>(s);
                 even[i] += (r + l) * c;
                 odd[i] += (r - l) * s;
                 const int next = angle[i] + step[i];
                 angle[i] = next < period ? next : next - period;
             }
         }
+        table_cos += at.terms * width, table_sin += at.terms * width;
         for (int i = 0; i < width; ++i) {
             taper_even[b + i] = static_cast<float>(even[i]);
             taper_odd[b + i] = static_cast<float>(odd[i]);
         }
     }
 }
+
+// Bins whose table exists at a time: lanes that are spare have weight 0.
+struct Panel {
+    std::int32_t bins[2][panel]; // even and odd ones, where they meet different sums; else all
+    int places[2][panel];        // which of the job's bins they are
+    int counts[2] = {};
+
+    int used(int part) const { return (counts[part] + lanes - 1) / lanes; }
+
+    // As many from the job's bin `first` on as there is room for. Returns the one after them.
+    int fill(const BandPower& job, bool twice, int first) {
+        for (; first < job.n_bins; ++first) {
+            const int part = twice ? job.bins[first] % 2 : 0;
+            if (used(0) + used(1) == panel / lanes && counts[part] % lanes == 0) break;
+            bins[part][counts[part]] = job.bins[first];
+            places[part][counts[part]++] = first;
+        }
+        return first;
+    }
+};
 
 // Overlapping windows.
 
@@ -487,7 +545,7 @@ void share(const OverlappingBandPower& job, const OverlappingLayout& at, const f
         n_terms = job.rank;
     }
     for (int g = 0; g < at.groups; ++g) {
-        Vec sums[at.row] = {};
+        Vec sums[OverlappingLayout::row] = {};
         product<wide>(terms, n_terms, table + at.waves[odd] + at.of(g, at.terms[odd]), sums);
         const float* turn = table + at.turns + at.of(g, at.segments) + j * at.row; // cos and -sin
         const float* ones = table + at.ones + at.of(g, at.segments) + j * at.row;
@@ -517,7 +575,7 @@ void sweep_back(const OverlappingLayout& at, const float* table, const int* stop
         const float* offsets = scratch + at.offsets;
         const float* moves = scratch + at.moves;
         float* dfts = scratch + at.dfts + at.of(g, at.slots + 1) * lanes;
-        Vec sums[at.row] = {};
+        Vec sums[OverlappingLayout::row] = {};
         const int* after = at.back.after + 1;
         int t = at.segments, move = t - *after;
         const auto move_on = [&] {
@@ -772,31 +830,45 @@ void band_power(const BandPower& job, float* out, std::ptrdiff_t begin, std::ptr
     float* weights = scratch + at.weights;
     const std::ptrdiff_t last_row = end * job.channels;
 
-    for (int first = 0; first < job.n_bins; first += panel) {
-        const int bins = job.n_bins - first < panel ? job.n_bins - first : panel;
-        const int used = (bins + lanes - 1) / lanes;
+    for (int first = 0, next; first < job.n_bins; first = next) {
+        Panel chosen;
+        next = chosen.fill(job, at.twice, first);
+        const int used = chosen.used(0) + chosen.used(1);
         float taper_even[panel], taper_odd[panel];
-        fill_tables(job, job.bins + first, bins, cosines, sines, scratch + at.table_cos, scratch + at.table_sin,
-                    taper_even, taper_odd);
-        for (int k = 0; k < job.n_bands; ++k)
-            for (int b = 0; b < panel; ++b)
-                weights[k * panel + b] =
-                    b < bins ? job.weights[k * static_cast<std::ptrdiff_t>(job.n_bins) + first + b] : 0.0f;
+        for (std::ptrdiff_t i = 0; i < std::ptrdiff_t{panel} * job.n_bands; ++i) weights[i] = 0.0f;
+        for (int part = 0; part < 2; ++part) {
+            const int begins = part * chosen.used(0) * lanes;
+            fill_tables(job, at, chosen.bins[part], chosen.counts[part], cosines, sines,
+                        scratch + at.table_cos + at.terms * begins, scratch + at.table_sin + at.terms * begins,
+                        taper_even + begins, taper_odd + begins);
+            for (int k = 0; k < job.n_bands; ++k)
+                for (int b = 0; b < chosen.counts[part]; ++b)
+                    weights[k * panel + begins + b] =
+                        job.weights[k * static_cast<std::ptrdiff_t>(job.n_bins) + chosen.places[part][b]];
+        }
 
         for (std::ptrdiff_t row = begin * job.channels; row < last_row; row += rows) {
             const int count = static_cast<int>(last_row - row < rows ? last_row - row : rows);
             float constants[rows]; // what is still to be added to the samples that were folded
             for (int r = 0; r < rows; ++r) {
-                const std::ptrdiff_t own = row + (r < count ? r : count - 1); // spare rows repeat the last
-                const std::ptrdiff_t from = own % job.channels * job.channel_stride +
-                                            static_cast<std::ptrdiff_t>(job.starts[own / job.channels]);
-                // The mean as float goes first, so that a large offset costs no digits; its rounding error follows.
+                const auto begin_of = [&](std::ptrdiff_t of_row) {
+                    return of_row % job.channels * job.channel_stride +
+                           static_cast<std::ptrdiff_t>(job.starts[of_row / job.channels]);
+                };
+                const std::ptrdiff_t from = begin_of(row + (r < count ? r : count - 1)); // spare rows repeat the last
+                // Each window is elsewhere in memory: the CPU finds out only when it is well into it.
+                const std::size_t size = job.float64 ? sizeof(double) : sizeof(float);
+                if (row + rows + r < last_row)
+                    for (std::size_t i = 0; i < size * job.window; i += 64)
+                        MMME_PREFETCH(static_cast<const char*>(job.data) + size * begin_of(row + rows + r) + i);
+                // What is near the mean goes first, so that a large offset costs no digits; the rest of it follows.
                 const auto centre = [&](auto* samples) {
-                    const double mean = total(samples, job.window) / job.window;
-                    const float near_mean = static_cast<float>(mean);
-                    constants[r] = job.detrend ? static_cast<float>(static_cast<double>(near_mean) - mean) : near_mean;
-                    fold(samples, {near_mean}, job.taper, job.window, scratch + at.even + r * at.stride,
-                         scratch + at.odd + r * at.stride);
+                    const auto near = static_cast<std::remove_cvref_t<decltype(*samples)>>(
+                        static_cast<float>(near_mean(samples, job.window)));
+                    float *even = scratch + at.even + r * at.stride, *odd = scratch + at.odd + r * at.stride;
+                    const float rest = at.twice ? fold_twice(samples, near, job.taper, job.window / 4, even, odd)
+                                                : fold(samples, near, job.taper, job.window, even, odd);
+                    constants[r] = job.detrend ? -rest / static_cast<float>(job.window) : static_cast<float>(near);
                 };
                 if (job.float64)
                     centre(static_cast<const double*>(job.data) + from);
@@ -805,8 +877,14 @@ void band_power(const BandPower& job, float* out, std::ptrdiff_t begin, std::ptr
             }
             float* even = scratch + at.even_dft;
             float* odd = scratch + at.odd_dft;
-            dft_of(scratch + at.even, at.stride, scratch + at.table_cos, at.half, used, even);
-            dft_of(scratch + at.odd, at.stride, scratch + at.table_sin, at.half, used, odd);
+            for (int part = 0; part < 2; ++part) {
+                const std::ptrdiff_t begins = part * chosen.used(0) * std::ptrdiff_t{lanes};
+                const std::ptrdiff_t sums = part ? at.terms : 0, differences = at.twice ? at.terms - sums : 0;
+                dft_of(scratch + at.even + sums, at.stride, scratch + at.table_cos + at.terms * begins, at.terms,
+                       chosen.used(part), even + begins);
+                dft_of(scratch + at.odd + differences, at.stride, scratch + at.table_sin + at.terms * begins, at.terms,
+                       chosen.used(part), odd + begins);
+            }
             for (int r = 0; r < count; ++r, even += panel, odd += panel) {
                 Vec power[panel / lanes];
                 for (int v = 0; v < used; ++v) {

@@ -89,24 +89,29 @@ _TAPERS |= {f"{name}_symmetric": _TAPERS[name] for name in ("hann", "hamming")}
 _INTEGRALS = ("trapezoid", "simpson", "sum")
 
 
-class _Costs(NamedTuple):
-    """What ways to a window's power cost for each bin and channel, in the time of a multiply-add of the direct DFT.
+_Each = tuple[float, float]  # for itself, and for each bin
 
-    That needs as many as the window has samples. benchmarks/bench_eeg.py holds these against the clock.
+
+class _Costs(NamedTuple):
+    """What the ways to a window's power cost for a channel, in ns on one machine: only their ratios matter.
+
+    Taken at hops of 2 to 1000 ms with 10 and 47 bins; benchmarks/bench_eeg.py holds them against the clock.
     """
 
-    segments: tuple[float, float, float]  # sums of segments: a sample, a segment, a window
-    samples: tuple[float, float]  # sums of samples: a sample, a window
-    fft: float  # for each of n log2(n), whatever the bins
+    direct: _Each  # a sample of the window, for bins that meet it folded twice; else each bin counts double
+    segments: tuple[_Each, _Each, _Each]  # sums of segments: a sample of the hop, a segment, a window
+    samples: tuple[_Each, _Each]  # sums of samples: a sample of the hop, a window
     vector: int  # channels that sums take at a time
 
 
 _SHORT = 16  # samples
+_FFT = 3.0  # ns for each of n log2(n), whatever the bins
 _COSTS = {
-    "avx512": _Costs((0.3, 20.0, 100.0), (3.5, 30.0), 12.0, 16),
-    "avx2": _Costs((0.4, 9.0, 27.0), (2.55, 22.0), 36.0, 8),
-    "baseline": _Costs((0.6, 8.0, 20.0), (4.4, 14.0), 17.0, 4),
-    "numba": _Costs((1.2, 12.0, 68.0), (14.0, 115.0), 12.0, 1),
+    # assumed from avx2's, with twice as many lanes
+    "avx512": _Costs((0.7, 0.007), ((1.0, 0.008), (10, 0.3), (20, 0.7)), ((1.8, 0.1), (9, 0.6)), 16),
+    "avx2": _Costs((0.85, 0.010), ((1.2, 0.013), (10, 0.5), (20, 1.1)), ((2.2, 0.16), (9.5, 1.0)), 8),
+    "baseline": _Costs((1.15, 0.037), ((1.5, 0.06), (10, 1.5), (25, 3.5)), ((2.9, 0.5), (12, 2.8)), 4),
+    "numba": _Costs((4.2, 0.01), ((12, 0.0), (400, 5.0), (350, 4.5)), ((70, 0.1), (1300, 5.0)), 1),
 }
 
 _BATCH = 2**17  # values that the FFT, or the mean over sub-windows, has in memory at a time
@@ -438,10 +443,16 @@ class _Plan:
 
     def costs(self, starts: NDArray[np.int64], n_channels: int) -> dict[_Route, float]:
         """Return what each way costs for a window and channel."""
-        n, cost = len(self.taper), _COSTS[active_backend()]
+        n, cost, bins = len(self.taper), _COSTS[active_backend()], len(self.bins)
+
+        def of(each: _Each) -> float:
+            return each[0] + each[1] * bins
+
+        panels = -(-bins // 64)  # of bins, for each of which samples are folded anew
+        folded = 2 if self.nfft == n and n % 4 == 0 else 1  # times
         costs = {
-            _Route("direct"): float(n * len(self.bins)),
-            _Route("fft"): cost.fft * self.nfft * float(np.log2(self.nfft)),
+            _Route("direct"): n * (cost.direct[0] * panels + cost.direct[1] * bins * 2 / folded),
+            _Route("fft"): _FFT * self.nfft * float(np.log2(self.nfft)),
         }
         if self.cosine is not None:
             begin = int(starts.min())
@@ -457,13 +468,13 @@ class _Plan:
             cuts = _divided(cuts, n, int(self.bins[-1]) + 1, len(self.bins))
             samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
             hop = max(samples / (len(starts) * len(self.offsets)), 1)
-            bins = len(self.bins) * -(-n_channels // cost.vector) * cost.vector / n_channels
-            sample, segment, window = cost.segments
-            route = _Route("overlapping", tuple(cuts.tolist()), origin)
+            spare = -(-n_channels // cost.vector) * cost.vector / n_channels
+            sample, segment, window = map(of, cost.segments)
             segments = max(hop * len(cuts) / n, 1)
-            costs[route] = bins * (sample * hop + segment * segments + window)
-            sample, window = cost.samples
-            costs[_Route("overlapping")] = bins * (sample * hop + window)
+            route = _Route("overlapping", tuple(cuts.tolist()), origin)
+            costs[route] = spare * (sample * hop + segment * segments + window)
+            sample, window = map(of, cost.samples)
+            costs[_Route("overlapping")] = spare * (sample * hop + window)
         return costs
 
     def run(
