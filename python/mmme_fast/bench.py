@@ -883,8 +883,9 @@ def _picture(record: dict[str, Any]) -> str:
     if shown:
         figure.update_xaxes(type="log", dtick="D2", row=1, col=1)
         figure.update_yaxes(
-            categoryorder="array", categoryarray=labels[::-1], automargin=True, ticklabelstandoff=6, row=1, col=1
-        )
+            categoryorder="array", categoryarray=labels[::-1], dtick=1, automargin=True, ticklabelstandoff=6, row=1,
+            col=1,
+        )  # fmt: skip
         figure.add_vline(x=1, line={"dash": "dash", "width": 1, "color": "#888"}, row=1, col=1)
     for column, (name, lines) in enumerate(plots.items(), 1):
         place = {"row": len(heights), "col": column}
