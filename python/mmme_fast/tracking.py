@@ -29,6 +29,7 @@ CELL = 4  # px of the reduced frame: flow is averaged over cells of this size
 LATTICE = 1 / 16  # of the width: distance between blocks
 BLOCK_SIGMA = 0.045  # of the width: Gaussian window of a block
 EDGE = 0.09  # of the width: blocks nearer than this to the border of the crop are left out
+BARE = 0.06  # where texture (0 to 1) is less than about this, flow finds nothing to follow
 
 
 @dataclass
@@ -107,9 +108,13 @@ class Lattice:
         self.window = window / window.sum(1, keepdims=True)  # (block, cell)
 
     def inside(self, maps: Floats) -> NDArray[np.bool_]:
-        """Which cells (map, cell) are inside the frame after the maps moved them."""
+        """Which cells (map, cell), once moved by the maps, are so far inside the frame that flow sees no copied border.
+
+        A warped frame shows copies of its border in a strip as broad as the motion, and flow looks around itself:
+        a cell must be inside after twice the motion.
+        """
         points = self.cells.reshape(-1, 2)
-        x, y = np.moveaxis(points + motion.displace(maps, points), -1, 0)
+        x, y = np.moveaxis(points + 2 * motion.displace(maps, points), -1, 0)
         inside: NDArray[np.bool_] = (x >= 0) & (y >= 0) & (x <= self.width - 1) & (y <= self.height - 1)
         return inside
 
@@ -224,7 +229,8 @@ class _Tracker:
                 rest, model="affine", weights=trust, points=lattice.cells, threads=self.threads
             )
             rest -= motion.displace(affine, lattice.cells.reshape(-1, 2)).reshape(rest.shape).astype(np.float32)
-            cells[1:] += rest
+            # Flow is 0 where it finds nothing to follow; less the affine map, that would pass for motion of the skin.
+            cells[1:] += rest * (trust**2 / (trust**2 + BARE**2))[..., None].astype(np.float32)
             unrest[1:] = medians(np.hypot(rest[..., 0], rest[..., 1]).reshape(n - 1, -1))
             strain[1:] = optical_strain(dense, threads=self.threads).mean((1, 2))
         done = n - 1 if last else self._calmest(cells)
