@@ -371,12 +371,14 @@ class _Cases:
         self, task: str, what: str, size: int, ours: Callable[[Array, Array], Array],
         theirs: dict[str, tuple[Callable[[Array, Array], Array], float | None]],
     ) -> _Case:  # fmt: skip
-        """One pair, or a film, beside libraries that take pair by pair, of a film only some."""
+        """One pair a call, or a film, beside libraries that take pair by pair, of a film only some."""
         prev, curr = self._pairs(size)
-        if what.startswith("one pair"):
-            prev, curr = prev[:1], curr[:1]
-        count = min(len(prev), 2 if size <= 256 else 1)
-        some = np.linspace(0, len(prev) - 1, 2 + count).astype(int)[1:-1]
+        single = what.startswith("one pair")
+        if single:  # two of them in turn, so that no frame is known from the call before
+            prev, curr = prev[:2], curr[:2]
+            some = np.arange(2)
+        else:
+            some = np.linspace(0, len(prev) - 1, 4 if size <= 256 else 3).astype(int)[1:-1]
 
         def epe(flow: Array, other: Array) -> float:
             return float(np.linalg.norm(flow[some] - other, axis=-1).mean())
@@ -389,8 +391,8 @@ class _Cases:
             for name, (call, gate) in theirs.items()
         }
         return _Case(
-            task, what, size, "pair", len(prev), lambda: ours(prev, curr), peers,
-            bytes=size**2 * (len(prev) > 1), lasts=(len(prev) > 1) / self.plan.fps,
+            task, what, size, "pair", len(prev), lambda: each(ours) if single else ours(prev, curr), peers,
+            bytes=0 if single else size**2, lasts=0 if single else 1 / self.plan.fps,
         )  # fmt: skip
 
     def _tvl1(self, size: int, threads: int) -> Iterator[_Case]:
