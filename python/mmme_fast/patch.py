@@ -215,10 +215,6 @@ _FARNEBACK: tuple[_Condition, ...] = (
     ("flags that mmme_fast does not know", lambda c: not c.flags & ~(_USE_INITIAL_FLOW | _GAUSSIAN)),
     ("fast pyramids", lambda c: c.solver is None or not c.solver.getFastPyramids()),
     ("parameters beyond those of mmme_fast.farneback", _farneback_takes),
-    (  # where SSE4 is no faster than OpenCV
-        "Gaussian windows on frames under 32 pixels high or wide",
-        lambda c: not c.flags & _GAUSSIAN or min(c.prev.shape) >= 32,
-    ),
     (  # where Numba's kernel is slower than OpenCV
         "frames under 128 x 128 pixels on the Numba backend",
         lambda c: c.prev.size >= 128 * 128 or active_backend() != "numba",
