@@ -131,7 +131,7 @@ def picture(table: dict[str, dict[str, tuple[Score, Score, Score]]], path: Path)
     from matplotlib import pyplot
 
     conditions = list(next(iter(table.values())))
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 0.32 * len(conditions) + 1.3), sharey=True, layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 0.32 * len(conditions) + 1.6), sharey=True, layout="constrained")
     for axis, part, title in zip(axes, (0, 1), ("micro", "macro"), strict=True):
         for i, (method, by_condition) in enumerate(table.items()):
             f1 = [by_condition[c][part].f1 for c in conditions]
@@ -140,7 +140,7 @@ def picture(table: dict[str, dict[str, tuple[Score, Score, Score]]], path: Path)
         axis.set_yticklabels(conditions)
         axis.grid(color="#ddd")
     axes[0].invert_yaxis()
-    axes[1].legend(loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(table))
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

@@ -196,9 +196,9 @@ def picture(record: dict[str, Any], path: Path) -> None:
             axis.plot(*zip(*points, strict=True), "o-", label=label, markersize=4)
         across, up = bench.PLOTS[name]
         axis.set(title=name, xlabel=across, ylabel=up, xticks=sorted({x for p in lines.values() for x, _ in p}))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * max(y for points in lines.values() for _, y in points))
         axis.grid(color="#ddd")
-        axis.legend(fontsize=6)
+        axis.legend(fontsize=6, loc="lower right")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

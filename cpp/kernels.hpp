@@ -39,17 +39,23 @@ struct TVL1 {
     double tau, lambda, theta, epsilon, scale_step;
     int scales, warps, inner_iterations, outer_iterations, median;
     bool resumed = false; // the start is the flow of the pair before: every warp but the last is one iteration
+
+    bool operator==(const TVL1&) const = default;
 };
 
 struct Farneback {
     double pyr_scale, poly_sigma;
     int levels, window, iterations, poly_n;
     bool gaussian;
+
+    bool operator==(const Farneback&) const = default;
 };
 
 struct DIS {
     int finest_scale, patch_stride, iterations; // iterations: of the search, both passes together
     int refinements;                            // fixed-point iterations of the variational refinement
+
+    bool operator==(const DIS&) const = default;
 };
 
 // A dense flow method in two steps, so that a frame that occurs in several pairs is prepared once.

@@ -18,6 +18,7 @@ namespace mmme {
 namespace {
 
 thread_local bool inside = false; // this thread is running tasks: a nested call runs in place
+thread_local std::uint64_t uses = 0;
 
 struct Job {
     Task body;
@@ -163,6 +164,7 @@ Rows rows_on(int threads) {
 }
 
 Scratch scratch(std::size_t floats) {
+    ++uses;
     Workspace& own = own_workspace();
     std::lock_guard lock(workspaces_mutex);
     if (floats > own.size) {
@@ -171,6 +173,10 @@ Scratch scratch(std::size_t floats) {
         own.size = floats;
     }
     return own.memory;
+}
+
+std::uint64_t scratch_uses() {
+    return uses;
 }
 
 void release_scratch() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "kernels.hpp"
@@ -31,9 +32,11 @@ void parallel_for(std::ptrdiff_t tasks, int threads, Task body);
 Rows rows_on(int threads);
 
 // Scratch memory of the calling thread, 64-byte aligned, without promise of content; one use of it at a time. The
-// thread keeps it between calls, and it grows.
+// thread keeps it between calls, and it grows. It holds what a use left there when the next use is given the same
+// memory; scratch_uses() counts the thread's uses.
 using Scratch = std::shared_ptr<float[]>;
 Scratch scratch(std::size_t floats);
+std::uint64_t scratch_uses();
 
 // Frees what threads keep; what is in use goes when its last owner lets go of it.
 void release_scratch();

@@ -30,6 +30,8 @@ highlight_language = "none"  # of blocks that name no language
 default_role = "obj"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["page.css"]
 html_title = f"mmme_fast {release}"
 html_copy_source = False
 html_show_sourcelink = False

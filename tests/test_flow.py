@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mmme_fast import dis, farneback, synth, tvl1
+from mmme_fast import dis, farneback, release_workspaces, sliding_window, synth, tvl1
 
 cv2 = pytest.importorskip("cv2")
 
@@ -81,6 +81,31 @@ def test_flow_frames_that_begin_at_one_address_are_not_one_frame(backend: str, m
     wide[:] = floats[:8]
     bytes_ = wide.view(np.uint8)[:, :32]
     np.testing.assert_array_equal(method(wide, bytes_), method(wide.copy(), bytes_.copy()))
+
+
+def test_flow_of_frames_that_come_again_in_other_calls(backend: str, method: Flow, film: NDArray[np.uint8]) -> None:
+    """What a call finds prepared by the call before is known by its pixels, and changes no bit."""
+    rng = np.random.default_rng(0)
+    frames = [film[0].copy(), film[2].copy(), film[4].astype(np.uint16) * 257]
+    calls = []
+    for step in range(18):
+        prev, curr = (frames[i] for i in rng.permutation(3)[:2])
+        if step % 4 == 1:
+            prev[rng.integers(40), rng.integers(40)] ^= 99  # where it lies
+        if step % 9 == 8:
+            method(prev[:32], curr[:32])
+        calls.append(((prev.copy(), curr.copy()), method(prev, curr, threads=1 + step % 2)))
+    for given, found in calls:
+        release_workspaces()
+        np.testing.assert_array_equal(found, method(*given))
+
+
+def test_flow_after_other_work_in_the_same_memory(method: Flow, film: NDArray[np.uint8]) -> None:
+    signals = np.random.default_rng(0).normal(size=(4000, 16)).astype(np.float32)
+    expected = method(film[0], film[2])
+    for window in range(3999, 0, -200):  # as much of the memory as windows need
+        sliding_window(signals, window, "range")
+        np.testing.assert_array_equal(method(film[0], film[2]), expected)
 
 
 def test_flow_dtypes_mean_the_same_picture(backend: str, method: Flow, film: NDArray[np.uint8]) -> None:

@@ -40,6 +40,7 @@ from mmme_fast.synth import Event, film, recording, write_film
 
 Array = NDArray[Any]
 Row = dict[str, Any]
+Peers = dict[str, tuple[Callable[[Array, Array], Array], float | None]]  # flow of one pair, and the gate of its error
 
 SCHEMA = 1  # of the record; another number when old records can no longer be compared
 TASKS = ("tvl1", "farneback", "dis", "strain", "windows", "band-power", "decode", "spot")
@@ -349,8 +350,7 @@ class _Cases:
     def __iter__(self) -> Iterator[tuple[int, _Case]]:
         for task in self.plan.methods:
             of_task: Callable[[int, int], Iterator[_Case]] = getattr(self, f"_{task.replace('-', '_')}")
-            whole_film = task in ("decode", "spot")
-            for size in self.plan.sizes if task in (*FLOWS, "strain") or whole_film else (self.middle,):
+            for size in (self.middle,) if task in ("windows", "band-power") else self.plan.sizes:
                 for threads in self.plan.threads:
                     for case in of_task(size, threads):
                         yield threads, case
@@ -367,16 +367,15 @@ class _Cases:
         frames = film(1, 150, size, micro=0, macro=0, blinks=0, sway=3, seed=1).frames(0, pairs + INTERVAL)
         return frames[:-INTERVAL], frames[INTERVAL:]
 
-    def _flow(
-        self, task: str, what: str, size: int, ours: Callable[[Array, Array], Array],
-        theirs: dict[str, tuple[Callable[[Array, Array], Array], float | None]],
-    ) -> _Case:  # fmt: skip
-        """One pair, or a film, beside libraries that take pair by pair, of a film only some."""
+    def _flow(self, task: str, what: str, size: int, ours: Callable[[Array, Array], Array], theirs: Peers) -> _Case:
+        """One pair a call, or a film, beside libraries that take pair by pair, of a film only some."""
         prev, curr = self._pairs(size)
-        if what.startswith("one pair"):
-            prev, curr = prev[:1], curr[:1]
-        count = min(len(prev), 2 if size <= 256 else 1)
-        some = np.linspace(0, len(prev) - 1, 2 + count).astype(int)[1:-1]
+        single = what.startswith("one pair")
+        if single:  # two of them in turn, so that no frame is known from the call before
+            prev, curr = prev[:2], curr[:2]
+            some = np.arange(2)
+        else:
+            some = np.linspace(0, len(prev) - 1, 4 if size <= 256 else 3).astype(int)[1:-1]
 
         def epe(flow: Array, other: Array) -> float:
             return float(np.linalg.norm(flow[some] - other, axis=-1).mean())
@@ -389,12 +388,12 @@ class _Cases:
             for name, (call, gate) in theirs.items()
         }
         return _Case(
-            task, what, size, "pair", len(prev), lambda: ours(prev, curr), peers,
-            bytes=size**2 * (len(prev) > 1), lasts=(len(prev) > 1) / self.plan.fps,
+            task, what, size, "pair", len(prev), lambda: each(ours) if single else ours(prev, curr), peers,
+            bytes=0 if single else size**2, lasts=0 if single else 1 / self.plan.fps,
         )  # fmt: skip
 
     def _tvl1(self, size: int, threads: int) -> Iterator[_Case]:
-        theirs: dict[str, tuple[Callable[[Array, Array], Array], float | None]] = {}
+        theirs: Peers = {}
         if self.optflow:
             theirs["OpenCV"] = partial(_calc, self.optflow.createOptFlow_DualTVL1()), 0.03
         more = dict(theirs)
@@ -411,7 +410,7 @@ class _Cases:
         yield self._flow("tvl1", "film, warm start", size, partial(FLOWS["tvl1"], warm_start=WARM), theirs)
 
     def _farneback(self, size: int, threads: int) -> Iterator[_Case]:
-        theirs: dict[str, tuple[Callable[[Array, Array], Array], float | None]] = {}
+        theirs: Peers = {}
         if self.cv2:
             calc = self.cv2.calcOpticalFlowFarneback
             theirs["OpenCV"] = (lambda a, b: calc(a, b, None, 0.5, 3, 15, 5, 7, 1.5, 0)), 1e-4
@@ -420,7 +419,7 @@ class _Cases:
 
     def _dis(self, size: int, threads: int) -> Iterator[_Case]:
         for number_of, preset in enumerate(("ultrafast", "fast", "medium")):
-            theirs: dict[str, tuple[Callable[[Array, Array], Array], float | None]] = {}
+            theirs: Peers = {}
             if self.cv2:
                 # The bound of the tests, for OpenCV 4, which warps otherwise, and 5: patches choose among candidates.
                 rounded = int(self.cv2.__version__.split(".")[0]) < 5  # OpenCV 4 rounds coordinates
