@@ -58,9 +58,12 @@ fuzz: build/sanitized
 soak: .venv/for-test
 	$(BIN)/python tests/soak.py
 
-build/sanitized: .venv/for-test
-	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ --config-settings=build-dir=build/sanitize \
-	  --config-settings=cmake.define.MMME_SANITIZE=ON .
+SANITIZER := ON
+build/sanitized-threads: SANITIZER := thread
+build/sanitized build/sanitized-threads: .venv/for-test
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ \
+	  --config-settings=build-dir=$(@:build/sanitized%=build/sanitize%) \
+	  --config-settings=cmake.define.MMME_SANITIZE=$(SANITIZER) .
 	touch $@
 
 wheels:
