@@ -37,8 +37,8 @@ build/opencv4: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ "opencv-contrib-python-headless<5"
 
 # Python itself is not sanitized: it must find the sanitizers, and the library whose exceptions they watch, loaded.
-SANITIZED := LD_PRELOAD="$$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)" \
-  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized
+RUNTIMES := $$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)
+SANITIZED := LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized
 
 test-sanitize: build/sanitized
 	$(SANITIZED) $(PYTEST) $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
@@ -49,11 +49,20 @@ test-threads: build/sanitized-threads
 	  PYTHONPATH=build/sanitized-threads setarch -R $(BIN)/python -m pytest --benchmark-disable $(FLOW_TESTS) \
 	  tests/test_backend.py tests/test_band_power.py -k "(threads or shared) and not numba and not fork" $(ARGS)
 
-fuzz: build/sanitized
-	$(BIN)/python -m pip install --quiet atheris
+fuzz: build/sanitized build/libfuzzer.so
 	set -e; for target in arrays frames; do \
-	  $(SANITIZED) $(BIN)/python tests/fuzz.py $$target -max_total_time=600 -rss_limit_mb=4000 $(ARGS); done
-	$(BIN)/python tests/fuzz.py twins -runs=10000
+	  LD_PRELOAD="$(CURDIR)/build/libfuzzer.so $(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
+	  PYTHONPATH=build/sanitized $(BIN)/python tests/fuzz.py $$target -max_total_time=600 -rss_limit_mb=4000 \
+	  -artifact_prefix=build/ $(ARGS); done
+	$(BIN)/python tests/fuzz.py twins -runs=10000 -artifact_prefix=build/
+
+# The sanitizers' library answers to the names of libFuzzer as well, and does nothing: libFuzzer must come before it.
+build/libfuzzer.so: .venv/for-test
+	$(BIN)/python -m pip install --quiet atheris
+	mkdir -p build
+	$(CXX) -shared -o $@ -Wl,--whole-archive \
+	  $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/libclang_rt.fuzzer_no_main.a \
+	  -Wl,--no-whole-archive
 
 soak: .venv/for-test
 	$(BIN)/python tests/soak.py

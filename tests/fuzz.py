@@ -4,7 +4,8 @@
 
 What a call may do is to return an answer, finite where all that it was given is, or to raise TypeError, ValueError or
 OSError with a message; as a twin, to do the same on every backend. `make fuzz` builds the kernels with the sanitizers
-and runs arrays and frames for ten minutes each, and 10,000 twins, from seeds that it makes.
+and runs arrays and frames for ten minutes each, and 10,000 twins, from seeds that it makes and from what earlier runs
+found to reach further (tests/corpus; `-merge=1 NEW_FOLDER FOLDER` reduces a folder of finds to what counts).
 """
 
 from __future__ import annotations
@@ -276,7 +277,9 @@ def main(arguments: Sequence[str]) -> None:
     given = Path(FOLDER.name) / "seeds"
     given.mkdir()
     seeds(target, given)
-    atheris.Setup([arguments[0], *arguments[2:], str(given)], TARGETS[target])
+    corpus = Path(__file__).parent / "corpus" / target
+    kept = [str(corpus)] if corpus.is_dir() else []
+    atheris.Setup([arguments[0], *arguments[2:], str(given), *kept], TARGETS[target])
     atheris.Fuzz()
 
 

@@ -631,6 +631,10 @@ class _Folder(_Source):
             self.notes.append(f"only {len(times)} of {len(images)} file names state a time, so none is used")
         self.rate = _rate(np.array(self._times))
         self.declared = len(images)
+        self._plain = False
+        if self._codec == "tiff":
+            with self._images[0].open("rb") as file, suppress(_BreakOff):  # a pass over the images reports it
+                self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
 
     def read(self, box: Box | None, threads: int) -> Pictures:
         def picture(path: Path, time: float, scratch: _Scratch) -> _Picture:
@@ -646,7 +650,7 @@ class _Folder(_Source):
                     raise _BreakOff(f"{path.name} cannot be decoded: {error}") from error
 
         jobs = (partial(picture, path, time) for path, time in zip(self._images, self._times, strict=True))
-        return _ahead(jobs, threads)
+        return _ahead(jobs, 1 if self._plain else threads)
 
 
 class _Stack(_Source):
@@ -655,7 +659,9 @@ class _Stack(_Source):
     def __init__(self, path: Path, grey: Grey) -> None:
         super().__init__(str(path))
         self._grey = grey
+        self._plain = False
         with path.open("rb") as file, suppress(_BreakOff):  # a pass over the pages reports it
+            self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
             self.declared = sum(1 for _ in _TiffPage.walk(file))
 
     def read(self, box: Box | None, threads: int) -> Pictures:
@@ -664,7 +670,8 @@ class _Stack(_Source):
                 return page.picture(file, box, self._grey, math.nan, f"page {number}", scratch)
 
         with open(self.name, "rb") as file:
-            yield from _ahead((partial(picture, *page) for page in enumerate(_TiffPage.walk(file))), threads)
+            jobs = (partial(picture, *page) for page in enumerate(_TiffPage.walk(file)))
+            yield from _ahead(jobs, 1 if self._plain else threads)
 
 
 class _Array(_Source):
@@ -860,10 +867,8 @@ class _TiffPage:
             return _still("tiff", self._alone(file, scratch), box, grey, time, name)
         return _picture(pixels, "rgb", (x, 0, width, height), time, name)._replace(full=full)
 
-    def _uncompressed(
-        self, file: BinaryIO, scratch: _Scratch, full: tuple[int, int], top: int, bottom: int
-    ) -> Array | None:
-        """Some rows, (y, x) grey or (y, x, 3) RGB, and no others are read; or None where a decoder is needed."""
+    def plain(self, file: BinaryIO) -> tuple[str, int] | None:
+        """Dtype and samples of pixels that need no decoder. Who reads those waits for memory: one thread is best."""
         samples = self._values(file, self._SAMPLES, 1)[0]
         bits = set(self._values(file, self._BITS, 1))
         dtype = {(8, 1): "u1", (16, 1): "u2", (32, 3): "f4"}.get((bits.pop(), self._values(file, self._FORMAT, 1)[0]))
@@ -874,6 +879,16 @@ class _TiffPage:
         )
         if dtype is None or bits or not ordinary:
             return None
+        return dtype, samples
+
+    def _uncompressed(
+        self, file: BinaryIO, scratch: _Scratch, full: tuple[int, int], top: int, bottom: int
+    ) -> Array | None:
+        """Some rows, (y, x) grey or (y, x, 3) RGB, and no others are read; or None where a decoder is needed."""
+        layout = self.plain(file)
+        if layout is None:
+            return None
+        dtype, samples = layout
         row = full[1] * samples * int(dtype[1])
         size = sum(self._values(file, self._COUNTS))
         if size != full[0] * row or not size:
