@@ -4,6 +4,7 @@
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
 # make test-threads   what runs on several threads once more, under ThreadSanitizer
 # make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
+# make cases          10,000 cases of native kernels beside their Numba twins
 # make soak           100,000 calls, after which memory must be where it was
 # make docs           the documentation as HTML, in build/docs
 # make wheels         a wheel for each Python here, installed without a compiler and tried
@@ -16,7 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize test-threads fuzz soak wheels bench accuracy roofline docs lint clean
+.PHONY: demo test test-opencv4 test-sanitize test-threads fuzz cases soak wheels bench accuracy roofline docs lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -54,7 +55,9 @@ fuzz: build/sanitized build/libfuzzer.so
 	  LD_PRELOAD="$(CURDIR)/build/libfuzzer.so $(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
 	  PYTHONPATH=build/sanitized $(BIN)/python tests/fuzz.py $$target -max_total_time=600 -rss_limit_mb=4000 \
 	  -artifact_prefix=build/ $(ARGS); done
-	$(BIN)/python tests/fuzz.py twins -runs=10000 -artifact_prefix=build/
+
+cases: .venv/for-test
+	MMME_FAST_CASES=10000 $(BIN)/python -m pytest tests/test_twins.py $(ARGS)
 
 # The sanitizers' library answers to the names of libFuzzer as well, and does nothing: libFuzzer must come before it.
 build/libfuzzer.so: .venv/for-test

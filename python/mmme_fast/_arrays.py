@@ -116,7 +116,7 @@ def reals(value: ArrayLike, name: str) -> NDArray[np.float32]:
     array = np.asarray(value)
     if array.dtype.kind == "c":
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")
-    return np.require(array, np.float32, "CA")
+    return np.require(array, np.float32, ["C", "A"])
 
 
 def channels(value: ArrayLike, name: str) -> NDArray[Any]:

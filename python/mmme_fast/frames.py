@@ -347,12 +347,17 @@ class Frames:
             raise ValueError(f"{self.source} must be finite, got NaN or infinity in {picture.name}")
 
     def _first_two(self) -> _Picture:
-        """The first frame, whole, of a source that is known to hold at least two."""
+        """What is known of the first frame, whole, of a source that holds at least two; its pixels are gone."""
         found: list[_Picture] = []
         reason = ""
         with closing(self._source.read(None, get_num_threads())) as pictures:
             try:
-                found.extend(one._replace(pixels=one.pixels.copy()) for one in islice(pictures, 2))
+                for picture in islice(pictures, 2):
+                    if not found:
+                        self.dtype: np.dtype[Any] = picture.pixels.dtype
+                        self._full = picture.full
+                    self._check(picture)
+                    found.append(picture)
             except _BreakOff as error:
                 reason = f": {error}"
         if len(found) < 2:
@@ -362,10 +367,6 @@ class Frames:
             raise ValueError(
                 f"frames of {self.source} must be at least {MIN_SIZE}x{MIN_SIZE} pixels, got {width}x{height}"
             )
-        self.dtype: np.dtype[Any] = found[0].pixels.dtype
-        self._full = found[0].full
-        for picture in found:
-            self._check(picture)
         return found[0]
 
     def _find_face(self, find: _faces.Find) -> Box:
@@ -661,8 +662,8 @@ class _Stack(_Source):
         self._grey = grey
         self._plain = False
         with path.open("rb") as file, suppress(_BreakOff):  # a pass over the pages reports it
-            self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
             self.declared = sum(1 for _ in _TiffPage.walk(file))
+            self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
 
     def read(self, box: Box | None, threads: int) -> Pictures:
         def picture(number: int, page: _TiffPage, scratch: _Scratch) -> _Picture:
@@ -785,6 +786,7 @@ class _TiffPage:
     @classmethod
     def walk(cls, file: BinaryIO) -> Iterator[_TiffPage]:
         """The pages of an open file, without reduced copies and masks."""
+        file.seek(0)
         head = file.read(4)
         order = {b"II\x2a\x00": "<", b"MM\x00\x2a": ">", b"II\x2b\x00": "<", b"MM\x00\x2b": ">"}.get(head)
         if order is None:
