@@ -4,14 +4,15 @@
 
 What a call may do is to return an answer, finite where all that it was given is, or to raise TypeError, ValueError or
 OSError with a message; as a twin, to do the same on every backend. `make fuzz` builds the kernels with the sanitizers
-and runs arrays and frames for ten minutes each, from seeds that it makes and from what earlier runs
-found to reach further (tests/corpus; `-merge=1 NEW_FOLDER FOLDER` reduces a folder of finds to what counts).
+and runs arrays and frames for ten minutes each, from seeds that it makes and from what earlier runs found to reach
+further (tests/corpus; `-set_cover_merge=1 NEW_FOLDER FOLDER` reduces a folder of finds to what counts).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -289,7 +290,8 @@ def main(arguments: Sequence[str]) -> None:
     seeds(target, given)
     corpus = Path(__file__).parent / "corpus" / target
     kept = [str(corpus)] if corpus.is_dir() else []
-    atheris.Setup([arguments[0], *arguments[2:], str(given), *kept], TARGETS[target])
+    program = shlex.join([sys.executable, arguments[0], target])  # which -merge=1 starts again
+    atheris.Setup([program, *arguments[2:], str(given), *kept], TARGETS[target])
     atheris.Fuzz()
 
 
