@@ -4,6 +4,7 @@
 # make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
 # make test-threads   what runs on several threads once more, under ThreadSanitizer
 # make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
+# make cases          10,000 cases of native kernels beside their Numba twins
 # make soak           100,000 calls, after which memory must be where it was
 # make docs           the documentation as HTML, in build/docs
 # make wheels         a wheel for each Python here, installed without a compiler and tried
@@ -16,7 +17,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize test-threads fuzz soak wheels bench accuracy roofline docs lint clean
+.PHONY: demo test test-opencv4 test-sanitize test-threads fuzz cases soak wheels bench accuracy roofline docs lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -37,8 +38,8 @@ build/opencv4: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ "opencv-contrib-python-headless<5"
 
 # Python itself is not sanitized: it must find the sanitizers, and the library whose exceptions they watch, loaded.
-SANITIZED := LD_PRELOAD="$$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)" \
-  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized
+RUNTIMES := $$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)
+SANITIZED := LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized
 
 test-sanitize: build/sanitized
 	$(SANITIZED) $(PYTEST) $(FLOW_TESTS) -k "not numba and (opencv or parity or shapes)" $(ARGS)
@@ -49,18 +50,32 @@ test-threads: build/sanitized-threads
 	  PYTHONPATH=build/sanitized-threads setarch -R $(BIN)/python -m pytest --benchmark-disable $(FLOW_TESTS) \
 	  tests/test_backend.py tests/test_band_power.py -k "(threads or shared) and not numba and not fork" $(ARGS)
 
-fuzz: build/sanitized
-	$(BIN)/python -m pip install --quiet atheris
+fuzz: build/sanitized build/libfuzzer.so
 	set -e; for target in arrays frames; do \
-	  $(SANITIZED) $(BIN)/python tests/fuzz.py $$target -max_total_time=600 -rss_limit_mb=4000 $(ARGS); done
-	$(BIN)/python tests/fuzz.py twins -runs=10000
+	  LD_PRELOAD="$(CURDIR)/build/libfuzzer.so $(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
+	  PYTHONPATH=build/sanitized $(BIN)/python tests/fuzz.py $$target -max_total_time=600 -rss_limit_mb=4000 \
+	  -artifact_prefix=build/ $(ARGS); done
+
+cases: .venv/for-test
+	MMME_FAST_CASES=10000 $(BIN)/python -m pytest tests/test_twins.py $(ARGS)
+
+# The sanitizers' library answers to the names of libFuzzer as well, and does nothing: libFuzzer must come before it.
+build/libfuzzer.so: .venv/for-test
+	$(BIN)/python -m pip install --quiet atheris
+	mkdir -p build
+	$(CXX) -shared -o $@ -Wl,--whole-archive \
+	  $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/libclang_rt.fuzzer_no_main.a \
+	  -Wl,--no-whole-archive
 
 soak: .venv/for-test
 	$(BIN)/python tests/soak.py
 
-build/sanitized: .venv/for-test
-	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ --config-settings=build-dir=build/sanitize \
-	  --config-settings=cmake.define.MMME_SANITIZE=ON .
+SANITIZER := ON
+build/sanitized-threads: SANITIZER := thread
+build/sanitized build/sanitized-threads: .venv/for-test
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ \
+	  --config-settings=build-dir=$(@:build/sanitized%=build/sanitize%) \
+	  --config-settings=cmake.define.MMME_SANITIZE=$(SANITIZER) .
 	touch $@
 
 wheels:

@@ -2,12 +2,15 @@
 
     python benchmarks/scaling.py --films 8 --seconds 20 --workers 1 2
 
-Efficiency is time with one worker / (workers x time with so many), workers' start included.
+Efficiency is time with one worker / (workers x time with so many), workers' start included. n workers may use n CPUs,
+to which the whole run is bound (on Linux): a worker decodes ahead in a thread of its own, which otherwise has a CPU of
+its own for as long as there are fewer workers than CPUs. Last comes one worker with all CPUs.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import time
@@ -37,8 +40,11 @@ def main() -> None:
         frames = len(films) * round(150 * arguments.seconds)
         options: dict[str, Any] = {"crop": "full", "size": arguments.size, "method": arguments.method}
         alone = 0.0
-        for workers in arguments.workers:
-            out = Path(temporary) / f"out{workers}"
+        cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        for number, (workers, used) in enumerate([*((n, n) for n in arguments.workers), (1, len(cpus))]):
+            if cpus:
+                os.sched_setaffinity(0, cpus[:used])
+            out = Path(temporary) / f"out{number}"
             begun = time.perf_counter()
             outcomes = spot_many(films, out, workers=workers, **options)
             took = time.perf_counter() - begun
@@ -50,8 +56,8 @@ def main() -> None:
             kept = time.perf_counter() - begun
             assert all(one.status == "kept" for one in again), again
             print(
-                f"{workers} workers: {took:.2f} s, {frames / took:.0f} frames/s, "
-                f"efficiency {alone / workers / took:.3f}; "
+                f"{workers} workers on {min(used, len(cpus)) or 'all'} CPUs: {took:.2f} s, "
+                f"{frames / took:.0f} frames/s, efficiency {alone / workers / took:.3f}; "
                 f"{films[0].stat().st_size / frames * len(films):.0f} bytes read per frame, "
                 f"{written / 1e6:.2f} MB written per film; kept again in {kept:.2f} s",
                 flush=True,

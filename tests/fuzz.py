@@ -4,24 +4,31 @@
 
 What a call may do is to return an answer, finite where all that it was given is, or to raise TypeError, ValueError or
 OSError with a message; as a twin, to do the same on every backend. `make fuzz` builds the kernels with the sanitizers
-and runs arrays and frames for ten minutes each, and 10,000 twins, from seeds that it makes.
+and runs arrays and frames for ten minutes each, from seeds that it makes and from what earlier runs found to reach
+further (tests/corpus; `-set_cover_merge=1 NEW_FOLDER FOLDER` reduces a folder of finds to what counts).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import atheris
 import numpy as np
 from numpy.typing import NDArray
 
-with atheris.instrument_imports(include=["mmme_fast"], enable_loader_override=False):
+try:
+    import atheris
+except ImportError:  # tests/test_twins.py goes by Hypothesis
+    atheris = None
+
+with atheris.instrument_imports(include=["mmme_fast"], enable_loader_override=False) if atheris else nullcontext():
     import mmme_fast
     from mmme_fast import methods
     from mmme_fast.flow import dis, farneback, tvl1
@@ -58,7 +65,8 @@ def array(data: atheris.FuzzedDataProvider, ndim: int) -> NDArray[Any]:
             value = (np.nan, np.inf, -np.inf, 1e30, -1e-40)[data.ConsumeIntInRange(0, 4)]
             values.reshape(-1)[data.ConsumeIntInRange(0, values.size - 1)] = value
             Given.finite = False
-    made: NDArray[Any] = values.astype(dtype)
+    with np.errstate(over="ignore"):
+        made: NDArray[Any] = values.astype(dtype)
     kind = data.ConsumeIntInRange(0, 5)
     if kind == 1 and made.ndim:
         made = made[::-1]
@@ -176,13 +184,17 @@ def arrays(raw: bytes) -> None:
 
 
 def twins(raw: bytes) -> None:
-    """The same call on every backend gives the same answer or the same error."""
+    compared(lambda: atheris.FuzzedDataProvider(raw))
+
+
+def compared(data: Callable[[], Any]) -> None:
+    """The same call, from the same data, on every backend gives the same answer or the same error."""
     seen = []
     for name in mmme_fast.backends():
         mmme_fast.use_backend(name)
         Given.finite = True
         try:
-            result = call(atheris.FuzzedDataProvider(raw))
+            result = call(data())
         except (TypeError, ValueError, OSError) as error:
             seen.append(("error", str(error)))
         else:
@@ -276,7 +288,10 @@ def main(arguments: Sequence[str]) -> None:
     given = Path(FOLDER.name) / "seeds"
     given.mkdir()
     seeds(target, given)
-    atheris.Setup([arguments[0], *arguments[2:], str(given)], TARGETS[target])
+    corpus = Path(__file__).parent / "corpus" / target
+    kept = [str(corpus)] if corpus.is_dir() else []
+    program = shlex.join([sys.executable, arguments[0], target])  # which -merge=1 starts again
+    atheris.Setup([program, *arguments[2:], str(given), *kept], TARGETS[target])
     atheris.Fuzz()
 
 

@@ -199,6 +199,12 @@ def test_band_power_takes_any_layout_and_leaves_its_input(backend: str) -> None:
     np.testing.assert_allclose(eeg.band_power(wide, 200), want, rtol=1e-6)
 
 
+def test_a_hop_beyond_the_data_leaves_one_window() -> None:
+    data = np.random.default_rng(0).normal(size=(1, 500))
+    for hop in (5, 1e30, 1e308):  # the last is infinite in samples
+        np.testing.assert_array_equal(eeg.band_power(data, 200, hop=hop), eeg.band_power(data[:, :200], 200))
+
+
 GOOD = np.ones((2, 500))
 BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("no samples", {"data": np.ones((2, 0))}, ValueError, r"data must hold .* one sample, got shape \(2, 0\)"),

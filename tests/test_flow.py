@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mmme_fast import dis, farneback, release_workspaces, sliding_window, synth, tvl1
+from mmme_fast import _arrays, dis, farneback, release_workspaces, sliding_window, synth, tvl1
 
 cv2 = pytest.importorskip("cv2")
 
@@ -112,6 +112,15 @@ def test_flow_dtypes_mean_the_same_picture(backend: str, method: Flow, film: NDA
     want = method(film[0], film[3])
     for scaled in (film.astype(np.uint16) * 257, film / 255.0, (film.astype(">u2") * 257).astype(">u2")):
         assert np.median(np.abs(method(scaled[0], scaled[3]) - want)) < 1e-3
+
+
+def test_flow_of_arrays_at_odd_addresses(method: Flow, film: NDArray[np.uint8]) -> None:
+    """Kernels read whole numbers and floats only where these may lie."""
+    for whole in (film[:2].astype(np.uint16), film[:2].astype(np.float32) / 255):
+        odd = np.frombuffer(b"x" + whole.tobytes(), whole.dtype, offset=1).reshape(whole.shape)
+        assert _arrays.frames(odd, "odd").flags.aligned
+        assert _arrays.reals(odd, "odd").flags.aligned
+        np.testing.assert_array_equal(method(odd[0], odd[1]), method(whole[0], whole[1]))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -283,6 +284,15 @@ def in_place(name: str, films: Path, out: Path, **options: Any) -> Outcome:
     return many._spotted(film, str(out / name), 1, mmme_fast.__version__, math.inf)
 
 
+@pytest.fixture(scope="module")
+def kept(films: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A folder with a film and, in "out", its results; and what was said of them."""
+    folder = tmp_path_factory.mktemp("kept")
+    (folder / "s1").mkdir()
+    shutil.copy2(films / "s1/film.avi", folder / "s1")
+    return folder, in_place("s1/film.avi", folder, folder / "out")
+
+
 @pytest.mark.parametrize(
     ("change", "options", "reason"),
     [
@@ -301,19 +311,17 @@ def in_place(name: str, films: Path, out: Path, **options: Any) -> Outcome:
     ],
 )
 def test_what_changed_is_done_again(
-    change: str, options: dict[str, Any], reason: str | None, films: Path, tmp_path: Path
+    change: str, options: dict[str, Any], reason: str | None, kept: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
-    data = (films / "s1/film.avi").read_bytes()
-    film, out = tmp_path / "s1/film.avi", tmp_path / "out/s1/film.avi"
-    film.parent.mkdir()
-    film.write_bytes(data)
-    first = in_place("s1/film.avi", tmp_path, tmp_path / "out")
+    folder, first = kept
     assert (first.status, first.message) == ("done", "")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    film, out = tmp_path / "s1/film.avi", tmp_path / "out/s1/film.avi"
     meta = out / "meta.json"
     if change == "touched":
         os.utime(film, (1, 1))
     elif change == "longer":
-        film.write_bytes(data + bytes(5))
+        film.write_bytes(film.read_bytes() + bytes(5))
     elif change == "lost":
         (out / "signals.npz").unlink()
     elif change == "cut":

@@ -63,5 +63,7 @@ def test_window_rules() -> None:
         mmme_fast.sliding_window(np.zeros((2, 2, 2)), 1)
     with pytest.raises(ValueError, match=r"statistic must be one of 'mean', .* got 'median'"):
         mmme_fast.sliding_window(np.zeros(5), 1, "median")
+    with pytest.raises(TypeError, match="values must be real numbers, got complex128"):
+        mmme_fast.sliding_window(np.zeros(5, complex), 1)
     with pytest.raises(ValueError, match="p must be at least 0 and at most 1, got 2"):
         mmme_fast.sliding_window(np.zeros(5), 1, "threshold", p=2)

@@ -67,7 +67,8 @@ def frames(value: ArrayLike, name: str) -> Frames:
     else:
         raise TypeError(f"{name} must be uint8, uint16 or float in 0..1, got {array.dtype}")
     # Rows may lie anywhere; a kernel reads along them.
-    return array if array.strides[-1] == array.itemsize else np.ascontiguousarray(array)
+    readable = array.flags.aligned and array.strides[-1] == array.itemsize
+    return array if readable else array.copy(order="C")
 
 
 def pairs(prev: ArrayLike, curr: ArrayLike) -> tuple[Frames, Frames, bool]:
@@ -93,7 +94,7 @@ def flow_fields(value: ArrayLike, name: str) -> NDArray[np.float32]:
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")
     if 0 in array.shape:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
-    array = np.ascontiguousarray(array, dtype=np.float32)
+    array = reals(array, name)
     return array if array.ndim == 4 else array[None]
 
 
@@ -108,6 +109,14 @@ def start_flow(initial: ArrayLike | None, shape: tuple[int, int, int]) -> NDArra
         raise ValueError("initial_flow must be finite, got NaN or infinity")
     flow: NDArray[np.float32] = np.broadcast_to(fields, (*shape, 2)).copy()
     return flow
+
+
+def reals(value: ArrayLike, name: str) -> NDArray[np.float32]:
+    """Return real numbers as contiguous float32, each at an address that is a multiple of four."""
+    array = np.asarray(value)
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} must be real numbers, got {array.dtype}")
+    return np.require(array, np.float32, ["C", "A"])
 
 
 def channels(value: ArrayLike, name: str) -> NDArray[Any]:

@@ -411,6 +411,7 @@ class _Plan:
                 step = number(hop, "hop", low=0, open_low=True) * self.sfreq
                 if step < 1 - 1e-9:
                     raise ValueError(f"hop must be at least one sample, {1 / self.sfreq:g} s, got {hop!r}")
+                step = min(step, last + 1.0)  # it may be infinite
             starts = np.rint(np.arange(int((last + 0.5) / step) + 1) * step).astype(np.int64)
             fitting: NDArray[np.int64] = starts[starts <= last]
             return fitting

@@ -1,6 +1,6 @@
 """Films, folders of images, TIFF stacks and arrays as chunks of grey frames, each frame with its time.
 
-A source is read in sequence, once per pass, by a thread of its own that runs a chunk or two ahead, so memory does not
+A source is read in sequence, once per pass, by a thread of its own that runs a few chunks ahead, so memory does not
 grow with the film. Nothing is invented and nothing dropped: a damaged film gives every frame before the damage and then
 says that it broke off.
 """
@@ -52,6 +52,9 @@ FILMS = (
 _STRICT = {"err_detect": "explode+crccheck"}
 # Containers and file names often count time in milliseconds: a step of that size says nothing about the camera.
 _TICK = 1e-3
+# Bytes of chunks that may wait to be taken, at least one and at most four chunks: who takes them works in bursts, on a
+# span of some seconds at a time, and meanwhile the decoder must not come to a stand.
+_WAITING = 1 << 25
 
 
 def open_frames(
@@ -247,7 +250,8 @@ class Frames:
         Parameters
         ----------
         n : int, default 64
-            Frames per chunk; the last chunk may be shorter. At most four chunks are in memory at a time.
+            Frames per chunk; the last chunk may be shorter. At most seven chunks are in memory at a time, of more
+            than 16 MB each at most four.
         overlap : int, default 0
             Frames that each chunk repeats from the end of the one before, 0 <= overlap < n.
 
@@ -267,7 +271,9 @@ class Frames:
         return self._pass(n, overlap)
 
     def _pass(self, n: int, overlap: int) -> Generator[Array, None, None]:
-        ready: queue.Queue[tuple[Array, list[float]] | BaseException | None] = queue.Queue(maxsize=1)
+        size = n * math.prod(self._size) * self.dtype.itemsize
+        ahead = min(max(_WAITING // size, 1), 4)
+        ready: queue.Queue[tuple[Array, list[float]] | BaseException | None] = queue.Queue(maxsize=ahead)
         stop = threading.Event()
         threads = get_num_threads()  # of the caller: what a task of Dask or joblib may use is not known in decode()
 
@@ -341,12 +347,17 @@ class Frames:
             raise ValueError(f"{self.source} must be finite, got NaN or infinity in {picture.name}")
 
     def _first_two(self) -> _Picture:
-        """The first frame, whole, of a source that is known to hold at least two."""
+        """What is known of the first frame, whole, of a source that holds at least two; its pixels are gone."""
         found: list[_Picture] = []
         reason = ""
         with closing(self._source.read(None, get_num_threads())) as pictures:
             try:
-                found.extend(islice(pictures, 2))
+                for picture in islice(pictures, 2):
+                    if not found:
+                        self.dtype: np.dtype[Any] = picture.pixels.dtype
+                        self._full = picture.full
+                    self._check(picture)
+                    found.append(picture)
             except _BreakOff as error:
                 reason = f": {error}"
         if len(found) < 2:
@@ -356,10 +367,6 @@ class Frames:
             raise ValueError(
                 f"frames of {self.source} must be at least {MIN_SIZE}x{MIN_SIZE} pixels, got {width}x{height}"
             )
-        self.dtype: np.dtype[Any] = found[0].pixels.dtype
-        self._full = found[0].full
-        for picture in found:
-            self._check(picture)
         return found[0]
 
     def _find_face(self, find: _faces.Find) -> Box:
@@ -625,9 +632,13 @@ class _Folder(_Source):
             self.notes.append(f"only {len(times)} of {len(images)} file names state a time, so none is used")
         self.rate = _rate(np.array(self._times))
         self.declared = len(images)
+        self._plain = False
+        if self._codec == "tiff":
+            with self._images[0].open("rb") as file, suppress(_BreakOff):  # a pass over the images reports it
+                self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
 
     def read(self, box: Box | None, threads: int) -> Pictures:
-        def picture(path: Path, time: float) -> _Picture:
+        def picture(path: Path, time: float, scratch: _Scratch) -> _Picture:
             with path.open("rb") as file:
                 try:
                     if self._codec != "tiff":
@@ -635,12 +646,12 @@ class _Folder(_Source):
                     pages = list(islice(_TiffPage.walk(file), 2))
                     if len(pages) > 1:
                         raise ValueError(f"{path} must hold one page; open a multi-page TIFF by itself")
-                    return pages[0].picture(file, box, self._grey, time, path.name)
+                    return pages[0].picture(file, box, self._grey, time, path.name, scratch)
                 except _BreakOff as error:
                     raise _BreakOff(f"{path.name} cannot be decoded: {error}") from error
 
         jobs = (partial(picture, path, time) for path, time in zip(self._images, self._times, strict=True))
-        return _ahead(jobs, threads)
+        return _ahead(jobs, 1 if self._plain else threads)
 
 
 class _Stack(_Source):
@@ -649,16 +660,19 @@ class _Stack(_Source):
     def __init__(self, path: Path, grey: Grey) -> None:
         super().__init__(str(path))
         self._grey = grey
+        self._plain = False
         with path.open("rb") as file, suppress(_BreakOff):  # a pass over the pages reports it
             self.declared = sum(1 for _ in _TiffPage.walk(file))
+            self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
 
     def read(self, box: Box | None, threads: int) -> Pictures:
-        def picture(number: int, page: _TiffPage) -> _Picture:
+        def picture(number: int, page: _TiffPage, scratch: _Scratch) -> _Picture:
             with open(self.name, "rb") as file:  # its own, for the position
-                return page.picture(file, box, self._grey, math.nan, f"page {number}")
+                return page.picture(file, box, self._grey, math.nan, f"page {number}", scratch)
 
         with open(self.name, "rb") as file:
-            yield from _ahead((partial(picture, *page) for page in enumerate(_TiffPage.walk(file))), threads)
+            jobs = (partial(picture, *page) for page in enumerate(_TiffPage.walk(file)))
+            yield from _ahead(jobs, 1 if self._plain else threads)
 
 
 class _Array(_Source):
@@ -686,16 +700,22 @@ def _mapped(path: Path) -> Array:
         raise ValueError(f"{path} is not a .npy file that can be mapped: {error}") from error
 
 
-def _ahead(jobs: Iterator[Callable[[], _Picture]], threads: int) -> Pictures:
-    """The results of the jobs, in order, a few of them at work at a time."""
+def _ahead(jobs: Iterator[Callable[[_Scratch], _Picture]], threads: int) -> Pictures:
+    """The results of the jobs, in order, a few of them at work at a time; each is good until the next is asked for."""
+    if threads == 1:
+        scratch = _Scratch()
+        for job in jobs:
+            yield job(scratch)
+        return
     workers = min(threads, 8)
+    scratches = [_Scratch() for _ in range(workers + 2)]  # at work, waiting, or in the hands of the consumer
     pool = ThreadPoolExecutor(workers, "mmme_fast images")
     waiting: deque[Future[_Picture]] = deque()
     failure: _BreakOff | None = None
     try:
-        while True:
+        for number in count():
             try:
-                waiting.append(pool.submit(next(jobs)))
+                waiting.append(pool.submit(next(jobs), scratches[number % len(scratches)]))
             except StopIteration:
                 break
             except _BreakOff as error:
@@ -733,6 +753,18 @@ def _still(codec: str, data: bytes, box: Box | None, grey: Grey, time: float, na
     return _Greyer(grey)(frame, box, time, name)
 
 
+class _Scratch:
+    """Memory that is used again and again: fresh pages cost many times what reading into them does."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def __call__(self, size: int) -> memoryview:
+        if len(self._bytes) < size:
+            self._bytes = bytearray(size)  # views of the old one keep it
+        return memoryview(self._bytes)[:size]
+
+
 class _TiffPage:
     """One page (IFD) of a TIFF or BigTIFF in strips.
 
@@ -754,6 +786,7 @@ class _TiffPage:
     @classmethod
     def walk(cls, file: BinaryIO) -> Iterator[_TiffPage]:
         """The pages of an open file, without reduced copies and masks."""
+        file.seek(0)
         head = file.read(4)
         order = {b"II\x2a\x00": "<", b"MM\x00\x2a": ">", b"II\x2b\x00": "<", b"MM\x00\x2b": ">"}.get(head)
         if order is None:
@@ -793,33 +826,51 @@ class _TiffPage:
         (offset,) = struct.unpack(self._order + ("Q" if self._big else "I"), inline)
         return _unpack(file, offset, layout)
 
-    def _strips(self, file: BinaryIO) -> tuple[bytes, tuple[int, ...]]:
-        """The bytes of all strips and the length of each; strips that adjoin in the file are read at once."""
+    def _strips(
+        self, file: BinaryIO, scratch: _Scratch, first: int = 0, stop: int | None = None
+    ) -> tuple[memoryview, tuple[int, ...]]:
+        """Of all strips, one after the other, the bytes from `first` to `stop`, and the length of each strip.
+
+        What adjoins in the file is read at once; what is not asked for is not read, but must be there.
+        """
         offsets, lengths = self._values(file, self._OFFSETS), self._values(file, self._COUNTS)
         if len(offsets) != len(lengths):
             raise _BreakOff(f"a page has {len(offsets)} strips, but the lengths of {len(lengths)}")
+        size = os.fstat(file.fileno()).st_size
+        if max(*map(operator.add, offsets, lengths), sum(lengths)) > size:
+            raise _BreakOff("the file ends within a page")
         spans: list[list[int]] = []
+        begin = 0
         for offset, length in zip(offsets, lengths, strict=True):
-            if spans and sum(spans[-1]) == offset:
-                spans[-1][1] += length
+            low, high = max(first - begin, 0), length if stop is None else min(stop - begin, length)
+            begin += length
+            if low >= high:
+                continue
+            if spans and sum(spans[-1]) == offset + low:
+                spans[-1][1] += high - low
             else:
-                spans.append([offset, length])
-        parts = []
+                spans.append([offset + low, high - low])
+        data = scratch(sum(length for _, length in spans))
+        done = 0
         for offset, length in spans:
             file.seek(offset)
-            parts.append(file.read(length))
-            if len(parts[-1]) < length:
+            if file.readinto(data[done : done + length]) < length:  # type: ignore[attr-defined]
                 raise _BreakOff("the file ends within a page")
-        return parts[0] if len(parts) == 1 else b"".join(parts), lengths
+            done += length
+        return data, lengths
 
-    def picture(self, file: BinaryIO, box: Box | None, grey: Grey, time: float, name: str) -> _Picture:
-        pixels = self._uncompressed(file)
+    def picture(
+        self, file: BinaryIO, box: Box | None, grey: Grey, time: float, name: str, scratch: _Scratch
+    ) -> _Picture:
+        full = self._values(file, self._HEIGHT)[0], self._values(file, self._WIDTH)[0]
+        x, y, width, height = box or (0, 0, *full[::-1])
+        pixels = self._uncompressed(file, scratch, full, y, y + height)
         if pixels is None:
-            return _still("tiff", self._alone(file), box, grey, time, name)
-        return _picture(pixels, "rgb", box, time, name)
+            return _still("tiff", self._alone(file, scratch), box, grey, time, name)
+        return _picture(pixels, "rgb", (x, 0, width, height), time, name)._replace(full=full)
 
-    def _uncompressed(self, file: BinaryIO) -> Array | None:
-        """(y, x) grey or (y, x, 3) RGB, or None where a decoder is needed."""
+    def plain(self, file: BinaryIO) -> tuple[str, int] | None:
+        """Dtype and samples of pixels that need no decoder. Who reads those waits for memory: one thread is best."""
         samples = self._values(file, self._SAMPLES, 1)[0]
         bits = set(self._values(file, self._BITS, 1))
         dtype = {(8, 1): "u1", (16, 1): "u2", (32, 3): "f4"}.get((bits.pop(), self._values(file, self._FORMAT, 1)[0]))
@@ -830,18 +881,30 @@ class _TiffPage:
         )
         if dtype is None or bits or not ordinary:
             return None
-        shape = (self._values(file, self._HEIGHT)[0], self._values(file, self._WIDTH)[0], samples)
-        data, _ = self._strips(file)
-        if len(data) != math.prod(shape) * int(dtype[1]):
-            raise _BreakOff(f"a page of {shape[1]}x{shape[0]} has {len(data)} bytes of pixels")
-        pixels = np.frombuffer(data, self._order + dtype).reshape(shape if samples == 3 else shape[:2])
+        return dtype, samples
+
+    def _uncompressed(
+        self, file: BinaryIO, scratch: _Scratch, full: tuple[int, int], top: int, bottom: int
+    ) -> Array | None:
+        """Some rows, (y, x) grey or (y, x, 3) RGB, and no others are read; or None where a decoder is needed."""
+        layout = self.plain(file)
+        if layout is None:
+            return None
+        dtype, samples = layout
+        row = full[1] * samples * int(dtype[1])
+        size = sum(self._values(file, self._COUNTS))
+        if size != full[0] * row or not size:
+            raise _BreakOff(f"a page of {full[1]}x{full[0]} has {size} bytes of pixels")
+        data, _ = self._strips(file, scratch, top * row, bottom * row)
+        shape = (-1, full[1], samples) if samples == 3 else (-1, full[1])
+        pixels = np.frombuffer(data, self._order + dtype).reshape(shape)
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
-    def _alone(self, file: BinaryIO) -> bytes:
+    def _alone(self, file: BinaryIO, scratch: _Scratch) -> bytes:
         """The page as a classic TIFF that holds nothing else: header, tags, long values, strips."""
         if self._values(file, self._FORMAT, 1)[0] != 1:
             raise _BreakOff("signed and compressed float TIFF pages are not supported")
-        data, lengths = self._strips(file)
+        data, lengths = self._strips(file, scratch)
         tags = {tag: self._values(file, tag) for tag in sorted((self._SHORTS | self._LONGS) & self._entries.keys())}
         kinds = {tag: "H" if tag in self._SHORTS else "I" for tag in tags}
         values_at = 8 + 2 + 12 * len(tags) + 4

@@ -32,6 +32,7 @@ from mmme_fast.flow import FLOWS
 from mmme_fast.frames import FILMS, IMAGES
 from mmme_fast.methods import configured, joined
 from mmme_fast.pipeline import Parts, spot
+from mmme_fast.report import document, facts
 from mmme_fast.results import COLUMNS, RESULTS, identity, output_folder
 
 logger = logging.getLogger("mmme_fast")
@@ -714,7 +715,6 @@ def _video(film: str) -> str:
 def _index(folder: Path, outcomes: list[Outcome]) -> str:
     """A page that leads to every film's report."""
     counts = {status: sum(one.status == status for one in outcomes) for status in STATUS}
-    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     rows = []
     for one in outcomes:
         name = escape(one.film)
@@ -727,34 +727,15 @@ def _index(folder: Path, outcomes: list[Outcome]) -> str:
             f'<tr class="{one.status}"><th scope="row">{name}</th><td>{one.status}</td>{numbers}'
             f"<td>{escape(one.message)}</td></tr>"
         )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>Facial expressions in {len(outcomes)} films</title>
-<style>
-:root {{ color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }}
-body {{ margin: 2rem auto; padding: 0 1rem; max-width: 70rem; }}
-div {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; }}
-th, td {{ padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid #8884; text-align: left; vertical-align: top; }}
-td:nth-child(3), td:nth-child(4) {{ text-align: right; font-variant-numeric: tabular-nums; }}
-th[scope=row] {{ font-weight: normal; overflow-wrap: anywhere; }}
-.failed td:nth-child(2) {{ color: #d9480f; font-weight: bold; }}
-</style>
-</head>
-<body>
-<h1>Facial expressions in {len(outcomes)} films</h1>
-<p>{said}. The numbers are in <a href="summary.csv">summary.csv</a>, the intervals of all films in
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Film", "Status", "Expressions", "Seconds", "Message"))
+    main = f"""<p>The numbers are in <a href="summary.csv">summary.csv</a>, the intervals of all films in
 <a href="expressions.csv">expressions.csv</a>.</p>
-<div><table>
-<thead><tr><th>Film</th><th>Status</th><th>Expressions</th><th>Seconds</th><th>Message</th></tr></thead>
+<div class="wide films" tabindex="0" role="region" aria-label="Table of films"><table>
+<thead><tr>{heads}</tr></thead>
 <tbody>
 {chr(10).join(rows)}
 </tbody>
-</table></div>
-</body>
-</html>
-"""
+</table></div>"""
+    told = facts({status: str(count) for status, count in counts.items() if count})
+    number = f"{len(outcomes)} film{'' if len(outcomes) == 1 else 's'}"
+    return document("Facial expressions", number, str(folder), told, main)

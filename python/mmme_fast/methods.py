@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mmme_fast import motion
-from mmme_fast._arrays import flow_fields, frames, number, one_of, whole
+from mmme_fast._arrays import flow_fields, frames, number, one_of, reals, whole
 from mmme_fast._backend import kernels, resolve_threads
 from mmme_fast.flow import FLOWS
 from mmme_fast.spotting import Matched, block_means, sliding_window
@@ -254,7 +254,7 @@ def feature_difference(histograms: ArrayLike, k: int, *, threads: int | None = N
     >>> feature_difference(still, 3).shape, feature_difference(still, 3).max()
     ((4, 6, 6), np.float32(0.0))
     """
-    array = np.ascontiguousarray(histograms, np.float32)
+    array = reals(histograms, "histograms")
     if array.ndim != 4:
         raise ValueError(f"histograms must be (frame, rows, columns, bin), got shape {array.shape}")
     k = whole(k, "k", low=1)

@@ -108,6 +108,7 @@ def _said(spotting: Spotting) -> str:
 
 
 def document(title: str, name: str, source: str, header: str, main: str, *, of: str = "in", script: str = "") -> str:
+    """The page around what is told: every page of this package."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -823,6 +824,10 @@ th, td {{ padding: .3rem .75rem .3rem 0; text-align: right; border-bottom: 1px s
 th, td:nth-child(2), small {{ white-space: nowrap; }}
 th:nth-child(2), td:nth-child(2) {{ text-align: left; }}
 .words th, .words td {{ text-align: left; white-space: normal; }}
+.films :is(th, td):is(:first-child, :last-child) {{ text-align: left; }}
+.films tbody th, .films td:last-child {{ white-space: normal; min-width: 11rem; overflow-wrap: anywhere; }}
+.films tbody :is(th, td) {{ font-weight: 400; vertical-align: top; }}
+.films .failed td:nth-child(2) {{ color: var(--warm); font-weight: 600; }}
 td small, thead small {{ display: block; font-weight: 400; }}
 {
     "".join(

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmme_fast._arrays import number, one_of, whole
+from mmme_fast._arrays import number, one_of, reals, whole
 from mmme_fast._backend import kernels, resolve_threads
 
 Floats = NDArray[np.float64]
@@ -51,7 +51,7 @@ def sliding_window(
     >>> mf.sliding_window([1, 2, 3, 4, 5], 3, "max")
     array([3., 4., 5.], dtype=float32)
     """
-    array = np.ascontiguousarray(values, np.float32)
+    array = reals(values, "values")
     if array.ndim not in (1, 2):
         raise ValueError(f"values must be 1-D or 2-D (sample, lane), got shape {array.shape}")
     if not np.isfinite(array).all():
@@ -87,7 +87,7 @@ def block_means(values: ArrayLike, rows: int, columns: int, *, threads: int | No
     array([[[ 2.5,  4.5],
             [10.5, 12.5]]], dtype=float32)
     """
-    array = np.ascontiguousarray(values, np.float32)
+    array = reals(values, "values")
     if array.ndim not in (3, 4):
         raise ValueError(f"values must be (frame, y, x) or (frame, y, x, channel), got shape {array.shape}")
     rows = whole(rows, "rows", low=1, high=array.shape[1])
