@@ -33,7 +33,7 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define MMME_PREFETCH(address) __builtin_prefetch(address)
 #else
-#define MMME_PREFETCH(address)
+#define MMME_PREFETCH(address) static_cast<void>(address)
 #endif
 
 // a * b + c in one rounding where the CPU has it, on every path alike; the compiler may not choose.
