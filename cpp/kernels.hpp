@@ -128,30 +128,32 @@ struct OverlappingBandPower {
 
 // Power of bands in windows of a filtered signal. A window's DFT is a matrix times what its samples make of each term.
 struct ClipPower {
-    const void* data; // (sample, channel)
+    const void* data; // (sample, channel); beyond its ends it goes on as a half turn about its first and last sample
     bool float64;
-    std::ptrdiff_t stride; // from a sample to the next
-    int channels;
-    std::ptrdiff_t start, hop; // first sample of the first window, and from one to the next
+    std::ptrdiff_t samples, stride; // stride: from a sample to the next
+    int channels, lanes;            // lanes: channels rounded up to a multiple of 32
+    const std::int64_t* starts;     // (clips): first sample of a clip's first window
+    int clips, windows;             // windows of a clip
+    std::ptrdiff_t hop;             // from a window to the next
     int window;
     // Pairs of samples at equal distance from the window's middle are a term each: the first pair is the sample `reach`
-    // before the window and the one `reach` after it, each further pair one sample nearer.
+    // before the window and the one `reach` after it, each further pair one sample nearer. Each sample is taken less
+    // the next nearer one; those of the last pair less the one in the window's middle.
     struct Span {
         std::ptrdiff_t reach;
         int pairs;
+        const float* matrix; // (pair, 2, bin), for the pairs' sums and for their differences
     } near, far;
-    // (term, 2, bin), for the pairs' sums and for their differences. In `matrix` the values come after the pairs; they
-    // stand for the samples between near and far, and are terms of both.
-    const double* matrix;
-    const float* far_matrix;
     int n_bins;
+    // The values stand for the samples between near and far.
+    const double* curves; // (value, 2, bin)
     // (node + 1, value): what the sums around the nodes count for; last the sample in the window's middle, less which
     // all samples are taken.
     const double* slow;
     int n_values;
     std::ptrdiff_t inner, nodes; // samples from the first node to the window; nodes of a window
     int block;                   // samples from node to node; divides hop
-    std::ptrdiff_t sums_stride;  // a multiple of 32
+    std::ptrdiff_t all_nodes;    // of a clip
     const double* weights;       // (band, bin): what |X|^2 counts for
     int n_bands;
 };
@@ -204,13 +206,15 @@ struct Kernels {
         void (*run)(const OverlappingBandPower&, const float* table, float* out, std::ptrdiff_t group,
                     std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
     } overlapping_band_power;
-    // sums (node, sums_stride), for nodes begin..end from the first window's first one: of the samples less than a
-    // block away, with weights that fall to 0.
-    void (*clip_sums)(const ClipPower&, double* sums, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
-    // out (window, channel, band), for windows begin..end.
+    // Reads samples begin * hop..end * hop in their order and adds to two arrays that begin as zeros: to sums (clip,
+    // node, lanes in any order) those of the samples less than a block away from each node, with weights that fall to
+    // 0; to dft (clip, window, 2, bin, lanes in any order) what the samples near the windows make of it.
+    void (*clip_sums)(const ClipPower&, double* sums, double* dft, std::ptrdiff_t begin, std::ptrdiff_t end,
+                      float* scratch);
+    // out (clip and window, channel, band), for windows begin..end of all clips'. Spoils their part of dft.
     std::size_t (*clip_scratch)(const ClipPower&);
-    void (*clip_power)(const ClipPower&, const double* sums, double* out, std::ptrdiff_t begin, std::ptrdiff_t end,
-                       float* scratch);
+    void (*clip_power)(const ClipPower&, const double* sums, double* dft, double* out, std::ptrdiff_t begin,
+                       std::ptrdiff_t end, float* scratch);
 };
 
 } // namespace mmme

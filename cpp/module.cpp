@@ -371,64 +371,83 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
     }
 }
 
-void clip_power(const py::array& data, Doubles out, std::int64_t start, std::int64_t hop, int window,
-                std::int64_t near_reach, std::int64_t far_reach, const Doubles& matrix, const Floats& far_matrix,
-                const Doubles& slow, std::int64_t inner, int block, const Doubles& weights, int threads) {
+void clip_power(const py::array& data, Doubles out, const Ints& starts, std::int64_t hop, int window,
+                std::int64_t near_reach, std::int64_t far_reach, const Floats& near_matrix, const Floats& far_matrix,
+                const Doubles& curves, const Doubles& slow, std::int64_t inner, int block, const Doubles& weights,
+                int threads) {
     const bool float64 = data.dtype().equal(py::dtype::of<double>());
     require(float64 || data.dtype().equal(py::dtype::of<float>()), "data must be float32 or float64");
     require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
             "data must be (sample, channel), with adjacent channels");
-    require(out.ndim() == 3 && out.shape(0) >= 1 && matrix.ndim() == 3 && matrix.shape(1) == 2 &&
-                far_matrix.ndim() == 3 && far_matrix.shape(1) == 2 && far_matrix.shape(2) == matrix.shape(2) &&
-                slow.ndim() == 2 && slow.shape(0) >= 1 && slow.shape(1) <= matrix.shape(0) && weights.ndim() == 2 &&
-                out.shape(1) == data.shape(1) && out.shape(2) == weights.shape(0) &&
-                weights.shape(1) == matrix.shape(2),
-            "out must be (window, channel, band), matrix and far_matrix (term, 2, bin), slow (node, value), weights "
-            "(band, bin)");
-    require(window >= 1 && block >= 1 && hop >= 0 && hop % block == 0, "block must divide hop");
-    const std::ptrdiff_t windows = out.shape(0), nodes = slow.shape(0) - 1;
+    require(
+        out.ndim() == 4 && starts.ndim() == 1 && out.shape(0) == starts.shape(0) && out.size() > 0 &&
+            curves.ndim() == 3 && slow.ndim() == 2 && slow.shape(0) >= 1 && slow.shape(1) == curves.shape(0) &&
+            weights.ndim() == 2 && out.shape(2) == data.shape(1) && out.shape(3) == weights.shape(0) &&
+            weights.shape(1) == curves.shape(2),
+        "out must be (clip, window, channel, band), curves (value, 2, bin), slow (node, value), weights (band, bin)");
+    for (const auto* matrix : {&near_matrix, &far_matrix})
+        require(matrix->ndim() == 3 && matrix->shape(2) == curves.shape(2), "matrices must be (pair, 2, bin)");
+    for (const auto pairs_of : {near_matrix.shape(1), far_matrix.shape(1), curves.shape(1)})
+        require(pairs_of == 2, "matrices and curves must have cosines and sines");
+    require(window >= 1 && block >= 1 && hop >= 1 && hop % block == 0, "block must divide hop");
+    const std::ptrdiff_t windows = out.shape(1), nodes = slow.shape(0) - 1;
+    const std::int64_t first = *std::min_element(starts.data(), starts.data() + starts.size());
+    const std::int64_t last = *std::max_element(starts.data(), starts.data() + starts.size()) + hop * (windows - 1);
     const auto within = [&](std::int64_t before, std::int64_t length) {
-        return start >= before && start - before + hop * (windows - 1) + length <= data.shape(0);
+        return first - before > -data.shape(0) && last - before + length < 2 * data.shape(0);
     };
-    const auto span = [&](std::int64_t reach, std::int64_t pairs) {
-        require(pairs <= window + 2 * reach && within(reach, window + 2 * reach), "a window's samples leave the data");
-        return ClipPower::Span{reach, static_cast<int>(pairs)};
+    require(first >= 0 && last + window <= data.shape(0), "a window is not in the data");
+    const auto span = [&](std::int64_t reach, const Floats& matrix) {
+        require(2 * matrix.shape(0) <= window + 2 * reach && within(reach, window + 2 * reach),
+                "a window's samples leave the data");
+        return ClipPower::Span{reach, static_cast<int>(matrix.shape(0)), matrix.data()};
     };
     require(within(inner + block, (nodes + 1) * block), "a window's nodes leave the data");
     const ClipPower job{data.data(),
                         float64,
+                        data.shape(0),
                         data.strides(0) / data.itemsize(),
                         static_cast<int>(data.shape(1)),
-                        start,
+                        static_cast<int>((data.shape(1) + 31) / 32 * 32),
+                        starts.data(),
+                        static_cast<int>(starts.shape(0)),
+                        static_cast<int>(windows),
                         hop,
                         window,
-                        span(near_reach, matrix.shape(0) - slow.shape(1)),
-                        span(far_reach, far_matrix.shape(0)),
-                        matrix.data(),
-                        far_matrix.data(),
-                        static_cast<int>(matrix.shape(2)),
+                        span(near_reach, near_matrix),
+                        span(far_reach, far_matrix),
+                        static_cast<int>(curves.shape(2)),
+                        curves.data(),
                         slow.data(),
                         static_cast<int>(slow.shape(1)),
                         inner,
                         nodes,
                         block,
-                        (data.shape(1) + 31) / 32 * 32,
+                        nodes + (windows - 1) * hop / block,
                         weights.data(),
                         static_cast<int>(weights.shape(0))};
+    // Chunks of `hop` samples that sums and windows are made of; some are before the data.
+    const std::ptrdiff_t chunk = (first - inner - block) / hop - 1;
+    const std::ptrdiff_t stop = last + std::max((nodes + 1) * block - inner, window + near_reach);
+    const std::ptrdiff_t chunks = stop / hop + 1 - chunk;
+    const std::ptrdiff_t all_windows = job.clips * windows;
     double* to = out.mutable_data();
     py::gil_scoped_release unlocked;
-    const std::ptrdiff_t all = nodes + (windows - 1) * hop / block;
-    std::vector<double> sums(static_cast<std::size_t>(all * job.sums_stride));
+    std::vector<double> sums(static_cast<std::size_t>(job.clips * job.all_nodes * job.lanes));
+    std::vector<double> dft(static_cast<std::size_t>(all_windows * 2 * job.n_bins * job.lanes));
     const auto shared = [&](std::ptrdiff_t count, const auto& body) {
-        const std::ptrdiff_t tasks = std::min<std::ptrdiff_t>(count, 4 * threads);
+        const std::ptrdiff_t tasks = std::min<std::ptrdiff_t>(count, threads == 1 ? 1 : 4 * threads);
         parallel_for(tasks, threads, [&](std::ptrdiff_t task, int) {
             const Scratch memory = scratch(active().clip_scratch(job));
             body(count * task / tasks, count * (task + 1) / tasks, memory.get());
         });
     };
-    shared(all, [&](auto begin, auto end, float* own) { active().clip_sums(job, sums.data(), begin, end, own); });
-    shared(windows,
-           [&](auto begin, auto end, float* own) { active().clip_power(job, sums.data(), to, begin, end, own); });
+    shared(chunks, [&](auto begin, auto end, float* own) {
+        active().clip_sums(job, sums.data(), dft.data(), chunk + begin, chunk + end, own);
+    });
+    shared(all_windows, [&](auto begin, auto end, float* own) {
+        active().clip_power(job, sums.data(), dft.data(), to, begin, end, own);
+    });
 }
 
 } // namespace
@@ -486,8 +505,8 @@ PYBIND11_MODULE(_core, m) {
           py::arg("first"), py::arg("window"), exact("cuts"), exact("basis"), py::arg("a"), py::arg("b"),
           py::arg("detrend"), exact("bins"), exact("weights"), py::arg("threads"),
           "The same with sums that windows share, for a taper a - b cos and a DFT as long as they are.");
-    m.def("clip_power", clip_power, exact("data"), exact("out"), py::arg("start"), py::arg("hop"), py::arg("window"),
-          py::arg("near_reach"), py::arg("far_reach"), exact("matrix"), exact("far_matrix"), exact("slow"),
-          py::arg("inner"), py::arg("block"), exact("weights"), py::arg("threads"),
+    m.def("clip_power", clip_power, exact("data"), exact("out"), exact("starts"), py::arg("hop"), py::arg("window"),
+          py::arg("near_reach"), py::arg("far_reach"), exact("near_matrix"), exact("far_matrix"), exact("curves"),
+          exact("slow"), py::arg("inner"), py::arg("block"), exact("weights"), py::arg("threads"),
           "Weighted sums of |DFT|^2 over windows of a filtered signal, written to out.");
 }

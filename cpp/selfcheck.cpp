@@ -186,22 +186,46 @@ template <class T> Values band_power(const Kernels& kernels, int window, bool de
 }
 
 template <class T> Values clip_power(const Kernels& kernels) {
-    constexpr int channels = 37, windows = 3, n_bins = 7, n_values = 2, nodes = 5, n_bands = 2, stride = 64;
+    constexpr int channels = 37, clips = 2, windows = 3, n_bins = 7, n_values = 2, nodes = 5, n_bands = 2;
     const auto doubles = [](int count) {
         const Values values = smooth(count);
         return std::vector<double>(values.begin(), values.end());
     };
-    const Values values = smooth(80 * channels), far_matrix = smooth(2 * n_bins * 15);
+    const Values values = smooth(80 * channels), near_matrix = smooth(2 * n_bins * 9),
+                 far_matrix = smooth(2 * n_bins * 15);
     const std::vector<T> data(values.begin(), values.end());
-    const std::vector<double> matrix = doubles(2 * n_bins * (9 + n_values)), slow = doubles((nodes + 1) * n_values);
+    const std::vector<double> curves = doubles(2 * n_bins * n_values), slow = doubles((nodes + 1) * n_values);
     const std::vector<double> weights = doubles(n_bands * n_bins);
-    const ClipPower job{data.data(), sizeof(T) == 8, channels,          channels, 30,          4,        12, {3, 9},
-                        {30, 15},    matrix.data(),  far_matrix.data(), n_bins,   slow.data(), n_values, 15, nodes,
-                        4,           stride,         weights.data(),    n_bands};
+    const std::int64_t starts[clips] = {20, 40}; // both reach beyond the samples
+    const ClipPower job{data.data(),
+                        sizeof(T) == 8,
+                        80,
+                        channels,
+                        channels,
+                        64,
+                        starts,
+                        clips,
+                        windows,
+                        4,
+                        12,
+                        {3, 9, near_matrix.data()},
+                        {30, 15, far_matrix.data()},
+                        n_bins,
+                        curves.data(),
+                        slow.data(),
+                        n_values,
+                        15,
+                        nodes,
+                        4,
+                        nodes + windows - 1,
+                        weights.data(),
+                        n_bands};
     Memory scratch(kernels.clip_scratch(job));
-    std::vector<double> sums((nodes + windows - 1) * stride), out(windows * channels * n_bands);
-    kernels.clip_sums(job, sums.data(), 0, nodes + windows - 1, scratch.data());
-    kernels.clip_power(job, sums.data(), out.data(), 0, windows, scratch.data());
+    std::vector<double> sums(clips * job.all_nodes * job.lanes), dft(clips * windows * 2 * n_bins * job.lanes);
+    std::vector<double> out(clips * windows * channels * n_bands);
+    kernels.clip_sums(job, sums.data(), dft.data(), -3, 9, scratch.data());
+    kernels.clip_sums(job, sums.data(), dft.data(), 9, 25, scratch.data());
+    kernels.clip_power(job, sums.data(), dft.data(), out.data(), 0, clips * windows, scratch.data());
     return Values(out.begin(), out.end());
 }
 

@@ -108,7 +108,7 @@ def test_fused_features_are_those_of_the_general_route(
     power = clip_band_power(path, threads=1)
     assert power.parameters["route"] == "fused"
     got = power.compute()
-    assert off(got, general[1]) < 1e-6
+    assert off(got, general[1]) < 5e-6
     assert got[:, :, -1].max() < 1e-30  # flat
     np.testing.assert_array_equal(clip_band_power(path, threads=3).compute(), got)
 
@@ -121,7 +121,7 @@ def test_fused_power_of_a_channel_does_not_depend_on_the_others(channels: int, b
     made = marked([("101", 1)], seconds=45, channels=channels)
     recording = dataclasses.replace(made, mapped=(np.ascontiguousarray(1e6 * data.T), tuple(range(channels))))
     got = clip_band_power(recording).compute()
-    assert off(got, clip_band_power(recording, route="fft").compute()) < 1e-6
+    assert off(got, clip_band_power(recording, route="fft").compute()) < 5e-6
     last = dataclasses.replace(recording, ch_names=("E0",), mapped=(recording.mapped[0], (channels - 1,)))
     np.testing.assert_array_equal(clip_band_power(last).compute(), got[:, :, -1:])
 
@@ -138,8 +138,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
         assert not power.any()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # A clip at the recording's ends is copied in double precision, 122 s of it.
-    assert peak < 2 * 8 * channels * 122_000 < data.nbytes / 2
+    assert peak < 4 * channels * 122_000  # the samples of a clip are not copied, not even at the recording's ends
 
 
 def test_fused_serves_any_reader_and_other_rates() -> None:

@@ -699,6 +699,10 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     const int n = job.window;
     const Group<T> own(job, group);
     const auto start = [&](std::ptrdiff_t i) { return static_cast<std::ptrdiff_t>(job.starts[job.order[i]]); };
+    const auto written = [&](std::ptrdiff_t i) {
+        return out + (job.order[i] * job.channels + group * lanes) * job.n_bands;
+    };
+    constexpr int ahead = 8, line = 64 / sizeof(float);
     const std::ptrdiff_t block = anchor - n, low = start(begin), high = start(end - 1) + n;
     float* offsets = scratch + at.offsets; // of the segments before the anchor, then of those after it
     float* offsets_after = offsets + static_cast<std::ptrdiff_t>(at.segments) * lanes;
@@ -805,10 +809,13 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
                 j = to;
             }
         }
+        // Each window's place in the output is in memory of its own, which would hold up all that is stored meanwhile.
+        const float* later = written(i + ahead < end ? i + ahead : end - 1);
+        for (int l = 0; l < own.used * job.n_bands; l += line) MMME_PREFETCH(later + l);
         const float* before = scratch + at.dfts + at.of(1, static_cast<int>(shared ? j : i - begin)) * lanes;
         powers(job, at, table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n), before, running,
                scratch + at.power);
-        sum_bands(job, at, scratch, own.used, out + (job.order[i] * job.channels + group * lanes) * job.n_bands);
+        sum_bands(job, at, scratch, own.used, written(i));
     }
     known = anchor + at.cut(job, j);
 }

@@ -5,8 +5,11 @@
 // difference, and half of the products remain. Far from both the window and the filter's ends the matrix changes so
 // slowly that few numbers for a window, made of sums over blocks of samples, stand for all samples there.
 //
-// What is left of an offset of 40 mV must be exact to a thousandth of a microvolt, so all is in double precision, but
-// for the samples at the filter's ends, which count for little, once a sample nearby is taken off.
+// What is left of an offset of 40 mV must be exact to a thousandth of a microvolt. The matrix is summed up, so that it
+// meets the samples' differences, each from the next one inwards: these are exact in single precision, however large
+// the offset, and no larger for a drift. Products of few of them at a time are summed in single precision. The slow
+// part is in double precision throughout.
+//
 #include "isa.hpp"
 
 namespace mmme::MMME_ISA {
@@ -31,20 +34,16 @@ template <class T> MMME_INLINE void store(T* to, Vec<T> v) {
 
 constexpr int width = 2 * MMME_VECTOR_LANES; // channels that go through together
 constexpr int tile = 6;                      // sums in registers, each of two vectors
-constexpr int terms = 32; // that go through together: with their part of the matrix they stay in the first-level cache
+constexpr int terms = 64; // that go through together: with their part of the matrix they stay in the first-level cache
+constexpr int batch = 8;  // windows whose sums of blocks are read together
 
 // sums[r][lane] += sum over k of matrix[k][r] * rows[k][lane].
 template <int R, class T>
-void product(const T* MMME_RESTRICT matrix, std::ptrdiff_t matrix_stride, const T* MMME_RESTRICT rows,
-             std::ptrdiff_t stride, std::ptrdiff_t n, T* MMME_RESTRICT sums) {
+void product(const T* MMME_RESTRICT matrix, std::ptrdiff_t matrix_stride, const T* MMME_RESTRICT rows, std::ptrdiff_t n,
+             double* MMME_RESTRICT sums) {
     constexpr int lanes = sizeof(Vec<T>) / sizeof(T);
-    Vec<T> sum[R][2];
-    MMME_UNROLL
-    for (int r = 0; r < R; ++r) {
-        sum[r][0] = load(sums + r * width);
-        sum[r][1] = load(sums + r * width + lanes);
-    }
-    for (std::ptrdiff_t k = 0; k < n; ++k, rows += stride, matrix += matrix_stride) {
+    Vec<T> sum[R][2] = {};
+    for (std::ptrdiff_t k = 0; k < n; ++k, rows += width, matrix += matrix_stride) {
         const Vec<T> a = load(rows), b = load(rows + lanes);
         MMME_UNROLL
         for (int r = 0; r < R; ++r) {
@@ -52,42 +51,77 @@ void product(const T* MMME_RESTRICT matrix, std::ptrdiff_t matrix_stride, const 
             sum[r][1] += matrix[r] * b;
         }
     }
+    T done[R][2 * lanes];
     MMME_UNROLL
     for (int r = 0; r < R; ++r) {
-        store(sums + r * width, sum[r][0]);
-        store(sums + r * width + lanes, sum[r][1]);
+        store(done[r], sum[r][0]);
+        store(done[r] + lanes, sum[r][1]);
     }
+    for (int r = 0; r < R; ++r)
+        for (int l = 0; l < 2 * lanes; ++l) sums[r * width + l] += static_cast<double>(done[r][l]);
 }
 
 template <class T>
-void product_of(int count, const T* matrix, std::ptrdiff_t matrix_stride, const T* rows, std::ptrdiff_t stride,
-                std::ptrdiff_t n, T* sums) {
+void product_of(int count, const T* matrix, std::ptrdiff_t matrix_stride, const T* rows, std::ptrdiff_t n,
+                double* sums) {
     constexpr int lanes = sizeof(Vec<T>) / sizeof(T);
     for (; count > 0; count -= tile, matrix += tile, sums += tile * width)
         for (int lane = 0; lane < width; lane += 2 * lanes) {
             if (count >= tile)
-                product<tile>(matrix, matrix_stride, rows + lane, stride, n, sums + lane);
+                product<tile>(matrix, matrix_stride, rows + lane, n, sums + lane);
             else
                 for (int r = 0; r < count; ++r)
-                    product<1>(matrix + r, matrix_stride, rows + lane, stride, n, sums + r * width + lane);
+                    product<1>(matrix + r, matrix_stride, rows + lane, n, sums + r * width + lane);
         }
 }
 
-// Sums and differences of samples at equal distance from the middle, less what both hold of the reference.
-template <class T, class Sample>
-void fold(const Sample* MMME_RESTRICT before, const Sample* MMME_RESTRICT after, std::ptrdiff_t stride, int pairs,
-          const double* MMME_RESTRICT reference, int count, T* MMME_RESTRICT even, T* MMME_RESTRICT odd) {
-    for (int i = 0; i < pairs; ++i, before += stride, after -= stride, even += width, odd += width) {
+// The recording's rows. Beyond its ends it goes on as a half turn about its first and its last sample.
+template <class Sample> struct Rows {
+    const Sample* data;
+    std::ptrdiff_t stride, count;
+
+    explicit Rows(const ClipPower& job)
+        : data(static_cast<const Sample*>(job.data)), stride(job.stride), count(job.samples) {}
+    bool outside(std::ptrdiff_t row) const { return row < 0 || row >= count; }
+    std::ptrdiff_t turned(std::ptrdiff_t row) const {
+        return row < 0 ? -row : row >= count ? 2 * (count - 1) - row : row;
+    }
+    const Sample* edge(std::ptrdiff_t row) const { return data + (row < 0 ? 0 : count - 1) * stride; }
+    const Sample* operator[](std::ptrdiff_t row) const { return data + row * stride; }
+};
+
+// Sums and differences, over pairs of samples at equal distance from the middle, of what each differs by from the next
+// one inwards; the last of them from `inmost`, where that is given. The rows so far ahead are fetched meanwhile.
+template <class Sample>
+void fold(const Rows<Sample>& rows, std::ptrdiff_t before, std::ptrdiff_t after, int lane, int pairs,
+          const Sample* inmost, int count, std::ptrdiff_t b_ahead, std::ptrdiff_t a_ahead, float* MMME_RESTRICT even,
+          float* MMME_RESTRICT odd) {
+    for (int i = 0; i < pairs; ++i, ++before, --after, even += width, odd += width) {
+        // A half turn makes of a difference the one of the samples turned, in their order.
+        const bool b_out = rows.outside(before), a_out = rows.outside(after);
+        const Sample* MMME_RESTRICT b = rows[b_out ? rows.turned(before + 1) : before] + lane;
+        const Sample* MMME_RESTRICT a = rows[a_out ? rows.turned(after - 1) : after] + lane;
+        const Sample* MMME_RESTRICT from_b = rows[b_out ? rows.turned(before) : before + 1] + lane;
+        const Sample* MMME_RESTRICT from_a = rows[a_out ? rows.turned(after) : after - 1] + lane;
+        if (inmost != nullptr && i == pairs - 1) {
+            const Sample *b_edge = rows.edge(before) + lane, *a_edge = rows.edge(after) + lane;
+            for (int l = 0; l < count; ++l) {
+                const Sample x = b_out ? (b_edge[l] - from_b[l]) + (b_edge[l] - inmost[l]) : b[l] - inmost[l];
+                const Sample y = a_out ? (a_edge[l] - from_a[l]) + (a_edge[l] - inmost[l]) : a[l] - inmost[l];
+                even[l] = static_cast<float>(x + y);
+                odd[l] = static_cast<float>(x - y);
+            }
+            continue;
+        }
         const auto pair = [&](int l) {
-            const double b = static_cast<double>(before[l]) - reference[l];
-            const double a = static_cast<double>(after[l]) - reference[l];
-            even[l] = static_cast<T>(b + a);
-            odd[l] = static_cast<T>(b - a);
+            const Sample x = b[l] - from_b[l], y = a[l] - from_a[l];
+            even[l] = static_cast<float>(x + y);
+            odd[l] = static_cast<float>(x - y);
         };
-        MMME_PREFETCH(before + terms * stride); // what the next terms are made of: rows are far apart
-        MMME_PREFETCH(before + terms * stride + width - 1);
-        MMME_PREFETCH(after - terms * stride);
-        MMME_PREFETCH(after - terms * stride + width - 1);
+        MMME_PREFETCH(b + b_ahead * rows.stride);
+        MMME_PREFETCH(b + b_ahead * rows.stride + width - 1);
+        MMME_PREFETCH(a + a_ahead * rows.stride);
+        MMME_PREFETCH(a + a_ahead * rows.stride + width - 1);
         if (count == width) {
             MMME_LANES
             for (int l = 0; l < width; ++l) pair(l);
@@ -97,139 +131,223 @@ void fold(const Sample* MMME_RESTRICT before, const Sample* MMME_RESTRICT after,
     }
 }
 
+// Channels by groups of `width`. The last group is the last channels, some of which are in the one before as well.
+struct Groups {
+    int count, lanes, last;
+
+    explicit Groups(const ClipPower& job)
+        : count((job.channels + width - 1) / width), lanes(job.channels < width ? job.channels : width),
+          last(job.channels - lanes) {}
+    int first(int group) const { return group < count - 1 ? group * width : last; }
+};
+
 struct Layout {
-    std::ptrdiff_t even, odd, dft, far_dft, values, reference, size; // in doubles
+    std::ptrdiff_t even, odd, values, size; // in doubles
+    std::ptrdiff_t group_values, window_values, group_dft, window_dft;
 
     explicit Layout(const ClipPower& job) {
-        const std::ptrdiff_t all = std::ptrdiff_t{2} * job.n_bins * width;
+        const Groups groups(job);
+        group_values = std::ptrdiff_t{1} * job.n_values * width;
+        window_values = groups.count * group_values;
+        group_dft = std::ptrdiff_t{2} * job.n_bins * width;
+        window_dft = std::ptrdiff_t{2} * job.n_bins * job.lanes;
         even = 0;
-        odd = even + terms * width;
-        dft = odd + terms * width;
-        far_dft = dft + all;
-        values = far_dft + all / 2;
-        reference = values + std::ptrdiff_t{1} * job.n_values * width;
-        size = reference + width;
+        odd = even + terms * width / 2;
+        values = odd + terms * width / 2;
+        size = values + batch * window_values;
     }
 };
 
-// Adds what the span's pairs make of the DFT of `count` channels.
-template <class T, class Sample>
-void add_pairs(const ClipPower& job, const ClipPower::Span& span, const T* matrix, const Sample* start,
-               const double* reference, int count, T* even, T* odd, T* dft) {
-    const Sample* before = start - span.reach * job.stride;
-    const Sample* after = start + (job.window - 1 + span.reach) * job.stride;
+// Adds what the span's pairs make of the DFT of all channels.
+template <class Sample>
+void add_pairs(const ClipPower& job, const ClipPower::Span& span, std::ptrdiff_t start, double* dft, double* scratch) {
+    const Groups groups(job);
+    const Layout at(job);
+    const Rows<Sample> rows(job);
+    float* even = reinterpret_cast<float*>(scratch + at.even);
+    float* odd = reinterpret_cast<float*>(scratch + at.odd);
+    const float* matrix = span.matrix;
     for (int i = 0; i < span.pairs; i += terms) {
         const int n = span.pairs - i < terms ? span.pairs - i : terms;
-        fold(before, after, job.stride, n, reference, count, even, odd);
-        product_of(job.n_bins, matrix, 2 * job.n_bins, even, width, n, dft);
-        product_of(job.n_bins, matrix + job.n_bins, 2 * job.n_bins, odd, width, n, dft + job.n_bins * width);
-        before += n * job.stride;
-        after -= n * job.stride;
+        const bool last = i + n == span.pairs; // after which the next window comes
+        for (int group = 0; group < groups.count; ++group) {
+            const int lane = groups.first(group);
+            fold(rows, start - span.reach + i, start + job.window - 1 + span.reach - i, lane, n,
+                 last ? rows[start + job.window / 2] + lane : nullptr, groups.lanes, last ? job.hop - i : terms,
+                 last ? job.hop + i : -terms, even, odd);
+            double* own = dft + group * at.group_dft;
+            product_of(job.n_bins, matrix, 2 * job.n_bins, even, n, own);
+            product_of(job.n_bins, matrix + job.n_bins, 2 * job.n_bins, odd, n, own + job.n_bins * width);
+        }
         matrix += 2 * job.n_bins * n;
     }
 }
 
 template <class Sample>
-void window_power(const ClipPower& job, const Sample* start, const double* sums, double* out, double* scratch) {
+void window_power(const ClipPower& job, std::ptrdiff_t start, double* values, double* dft, double* out,
+                  double* scratch) {
     const Layout at(job);
-    double *even = scratch + at.even, *odd = scratch + at.odd, *dft = scratch + at.dft, *values = scratch + at.values;
-    double* reference = scratch + at.reference;
-    float* far_dft = reinterpret_cast<float*>(scratch + at.far_dft);
+    const Groups groups(job);
     const int n_bins = job.n_bins;
-    for (int first = 0; first < job.channels; first += width) {
-        // The last lanes of many are the last channels, some of which have been computed already.
-        const int count = job.channels < width ? job.channels : width;
-        const int lane = first + count > job.channels ? job.channels - count : first;
-        const Sample* own = start + lane;
-        for (int l = 0; l < count; ++l) reference[l] = static_cast<double>(own[job.window / 2 * job.stride + l]);
-
-        for (int i = 0; i < 2 * n_bins * width; ++i) far_dft[i] = 0;
-        add_pairs(job, job.far, job.far_matrix, own, reference, count, reinterpret_cast<float*>(even),
-                  reinterpret_cast<float*>(odd), far_dft);
-        for (int i = 0; i < 2 * n_bins * width; ++i) dft[i] = static_cast<double>(far_dft[i]);
-        add_pairs(job, job.near, job.matrix, own, reference, count, even, odd, dft);
-
-        for (int i = 0; i < job.n_values * width; ++i) values[i] = 0;
-        for (std::ptrdiff_t i = 0; i < job.nodes; i += terms) {
-            const std::ptrdiff_t n = job.nodes - i < terms ? job.nodes - i : terms;
-            const double* rows = sums + i * job.sums_stride + lane;
-            product_of(job.n_values, job.slow + i * job.n_values, job.n_values, rows, job.sums_stride, n, values);
-        }
+    const Sample* middle = Rows<Sample>(job)[start + job.window / 2];
+    add_pairs<Sample>(job, job.far, start, dft, scratch);
+    for (int group = 0; group < groups.count; ++group, values += at.group_values, dft += at.group_dft) {
+        const int lane = groups.first(group);
         const double* whole = job.slow + job.nodes * job.n_values;
         for (int v = 0; v < job.n_values; ++v)
-            for (int l = 0; l < width; ++l) values[v * width + l] -= whole[v] * reference[l];
-        product_of(2 * n_bins, job.matrix + std::ptrdiff_t{2} * n_bins * job.near.pairs, 2 * n_bins, values, width,
-                   job.n_values, dft);
+            for (int l = 0; l < groups.lanes; ++l)
+                values[v * width + l] -= whole[v] * static_cast<double>(middle[lane + l]);
+        product_of(2 * n_bins, job.curves, 2 * n_bins, values, job.n_values, dft);
 
         for (int i = 0; i < n_bins * width; ++i) {
             const double re = dft[i], im = dft[n_bins * width + i];
             dft[i] = re * re + im * im;
         }
         for (int band = 0; band < job.n_bands; ++band) {
-            for (int l = 0; l < width; ++l) even[l] = 0;
+            double power[width] = {};
             for (int b = 0; b < n_bins; ++b)
-                for (int l = 0; l < width; ++l) even[l] += job.weights[band * n_bins + b] * dft[b * width + l];
-            for (int l = 0; l < count; ++l) out[(lane + l) * job.n_bands + band] = even[l];
+                for (int l = 0; l < width; ++l) power[l] += job.weights[band * n_bins + b] * dft[b * width + l];
+            for (int l = 0; l < groups.lanes; ++l) out[(lane + l) * job.n_bands + band] = power[l];
         }
     }
 }
 
-// Adds a block of samples to the sums of the node where it begins and of the one where it ends.
+// Adds n rows to two sums, with weights that grow by `step` from `weight` on, and with what they leave of 1. `ahead` is
+// what to fetch meanwhile.
 template <class Sample>
-void add_block(const ClipPower& job, const Sample* MMME_RESTRICT rows, double* MMME_RESTRICT begin,
-               double* MMME_RESTRICT end) {
-    const auto add = [&](int first, int count) {
-        double low[width], high[width];
-        for (int l = 0; l < count; ++l) low[l] = begin[first + l], high[l] = end[first + l];
-        const Sample* own = rows + first;
-        for (int t = 0; t < job.block; ++t, own += job.stride) {
-            const double weight = (t + 0.5) / job.block, rest = 1 - weight;
-            MMME_PREFETCH(own + job.block * job.stride);
-            MMME_LANES
-            for (int l = 0; l < count; ++l) {
-                const double x = static_cast<double>(own[l]);
-                low[l] += rest * x;
-                high[l] += weight * x;
-            }
+MMME_NOINLINE void add_rows(const Sample* MMME_RESTRICT rows, std::ptrdiff_t stride, int n, double weight, double step,
+                            const Sample* ahead, std::ptrdiff_t ahead_stride, double* MMME_RESTRICT to_rest,
+                            double* MMME_RESTRICT to_weight) {
+    double low[width], high[width];
+    for (int l = 0; l < width; ++l) low[l] = to_rest[l], high[l] = to_weight[l];
+    for (int i = 0; i < n; ++i, rows += stride, ahead += ahead_stride, weight += step) {
+        const double rest = 1 - weight;
+        MMME_PREFETCH(ahead);
+        MMME_LANES
+        for (int l = 0; l < width; ++l) {
+            const double x = static_cast<double>(rows[l]);
+            low[l] += rest * x;
+            high[l] += weight * x;
         }
-        for (int l = 0; l < count; ++l) begin[first + l] = low[l], end[first + l] = high[l];
-    };
-    int first = 0;
-    for (; first + width <= job.channels; first += width) add(first, width);
-    if (first < job.channels) add(first, job.channels - first);
+    }
+    for (int l = 0; l < width; ++l) to_rest[l] = low[l], to_weight[l] = high[l];
+}
+
+// Adds the block of samples from `row` on to the sums of the node where it begins and of the one where it ends: of all
+// groups, a few rows at a time, so that memory is read in its order.
+template <class Sample>
+void add_block(const ClipPower& job, std::ptrdiff_t row, double* begin, std::ptrdiff_t begin_stride, double* end,
+               std::ptrdiff_t end_stride) {
+    constexpr int together = 16;
+    const Groups groups(job);
+    const Rows<Sample> rows(job);
+    const double step = 1.0 / job.block;
+    for (int t = 0; t < job.block; t += together) {
+        const int n = job.block - t < together ? job.block - t : together;
+        const bool whole = groups.lanes == width && !rows.outside(row + t) && !rows.outside(row + t + n - 1);
+        for (int group = 0; group < groups.count; ++group) {
+            double *to_begin = begin + group * begin_stride, *to_end = end + group * end_stride;
+            const int lane = groups.first(group);
+            const double weight = (t + 0.5) * step;
+            if (whole) {
+                const std::ptrdiff_t part = job.stride / groups.count; // fetched in the order of memory
+                add_rows(rows[row + t] + lane, job.stride, n, weight, step, rows[row + t + terms] + group * n * part,
+                         part, to_begin, to_end);
+                continue;
+            }
+            double turned[together * width] = {};
+            for (int i = 0; i < n; ++i) {
+                const bool outside = rows.outside(row + t + i);
+                const Sample* own = rows[rows.turned(row + t + i)] + lane;
+                const Sample* edge = rows.edge(row + t + i) + lane;
+                for (int l = 0; l < groups.lanes; ++l) {
+                    const double x = static_cast<double>(own[l]);
+                    turned[i * width + l] = outside ? 2 * static_cast<double>(edge[l]) - x : x;
+                }
+            }
+            add_rows(turned, width, n, weight, step, turned, 0, to_begin, to_end);
+        }
+    }
+}
+
+// The first of items `step` apart, the first of all at `from`, that does not begin before `row`.
+std::ptrdiff_t first_after(std::ptrdiff_t row, std::ptrdiff_t from, std::ptrdiff_t step, std::ptrdiff_t count) {
+    const std::ptrdiff_t i = row <= from ? 0 : (row - from + step - 1) / step;
+    return i < count ? i : count;
+}
+
+template <class Sample>
+void read(const ClipPower& job, double* sums, double* dft, std::ptrdiff_t begin, std::ptrdiff_t end, double* scratch) {
+    const Layout at(job);
+    const Groups groups(job);
+    const std::ptrdiff_t stride = job.all_nodes * width;
+    double* outside = scratch + at.size; // sums of nodes that are not these
+    for (std::ptrdiff_t chunk = begin; chunk < end; ++chunk)
+        for (int clip = 0; clip < job.clips; ++clip) {
+            const std::ptrdiff_t row = chunk * job.hop, next = row + job.hop, start = job.starts[clip];
+            const auto nodes = [&](std::ptrdiff_t from) {
+                return first_after(from, start - job.inner, job.block, job.all_nodes);
+            };
+            double* own = sums + clip * job.all_nodes * job.lanes;
+            const std::ptrdiff_t first = nodes(row), last = nodes(next), owned = nodes(end * job.hop);
+            // A node's sum begins with the block before it, which another call has if it is not in these chunks.
+            const bool anew = first < last && (chunk == begin || first == 0);
+            for (std::ptrdiff_t i = first - anew; i < last; ++i) {
+                const bool low = i >= first, high = i + 1 < owned;
+                add_block<Sample>(job, start - job.inner + i * job.block, low ? own + i * width : outside,
+                                  low ? stride : width, high ? own + (i + 1) * width : outside, high ? stride : width);
+            }
+            const std::ptrdiff_t nearest = job.window + job.near.reach - 1; // last sample near a window
+            const auto windows = [&](std::ptrdiff_t from) {
+                return first_after(from, start + nearest, job.hop, job.windows);
+            };
+            for (std::ptrdiff_t i = windows(row); i < windows(next); ++i)
+                add_pairs<Sample>(job, job.near, start + i * job.hop, dft + (clip * job.windows + i) * at.window_dft,
+                                  scratch);
+        }
 }
 
 } // namespace
 
-void clip_sums(const ClipPower& job, double* sums, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch) {
-    double* outside = reinterpret_cast<double*>(scratch); // of these nodes
-    for (std::ptrdiff_t i = begin * job.sums_stride; i < end * job.sums_stride; ++i) sums[i] = 0;
-    for (std::ptrdiff_t i = begin - 1; i < end; ++i) {
-        const std::ptrdiff_t from = (job.start - job.inner + i * job.block) * job.stride;
-        double* low = i < begin ? outside : sums + i * job.sums_stride;
-        double* high = i + 1 < end ? sums + (i + 1) * job.sums_stride : outside;
-        if (job.float64)
-            add_block(job, static_cast<const double*>(job.data) + from, low, high);
-        else
-            add_block(job, static_cast<const float*>(job.data) + from, low, high);
-    }
+void clip_sums(const ClipPower& job, double* sums, double* dft, std::ptrdiff_t begin, std::ptrdiff_t end,
+               float* scratch) {
+    if (job.float64)
+        read<double>(job, sums, dft, begin, end, reinterpret_cast<double*>(scratch));
+    else
+        read<float>(job, sums, dft, begin, end, reinterpret_cast<double*>(scratch));
 }
 
 std::size_t clip_scratch(const ClipPower& job) {
-    return static_cast<std::size_t>(2 * (Layout(job).size + job.sums_stride));
+    return static_cast<std::size_t>(2 * (Layout(job).size + job.lanes));
 }
 
-void clip_power(const ClipPower& job, const double* sums, double* out, std::ptrdiff_t begin, std::ptrdiff_t end,
-                float* scratch) {
+void clip_power(const ClipPower& job, const double* sums, double* dft, double* out, std::ptrdiff_t begin,
+                std::ptrdiff_t end, float* scratch) {
+    const Layout at(job);
+    const Groups groups(job);
     double* memory = reinterpret_cast<double*>(scratch);
-    for (std::ptrdiff_t i = begin; i < end; ++i) {
-        const std::ptrdiff_t start = job.start + i * job.hop;
-        const double* own = sums + i * job.hop / job.block * job.sums_stride;
-        double* to = out + i * job.channels * job.n_bands;
-        if (job.float64)
-            window_power(job, static_cast<const double*>(job.data) + start * job.stride, own, to, memory);
-        else
-            window_power(job, static_cast<const float*>(job.data) + start * job.stride, own, to, memory);
+    const auto clip_of = [&](std::ptrdiff_t i) { return i / job.windows; };
+    for (std::ptrdiff_t first = begin; first < end; first += batch) {
+        const std::ptrdiff_t n = end - first < batch ? end - first : batch;
+        for (std::ptrdiff_t i = at.values; i < at.size; ++i) memory[i] = 0;
+        for (int group = 0; group < groups.count; ++group)
+            for (std::ptrdiff_t i = 0; i < n; ++i) {
+                const std::ptrdiff_t clip = clip_of(first + i), node = (first + i) % job.windows * job.hop / job.block;
+                const double* own = sums + clip * job.all_nodes * job.lanes + (group * job.all_nodes + node) * width;
+                double* values = memory + at.values + i * at.window_values + group * at.group_values;
+                for (std::ptrdiff_t k = 0; k < job.nodes; k += terms)
+                    product_of(job.n_values, job.slow + k * job.n_values, job.n_values, own + k * width,
+                               job.nodes - k < terms ? job.nodes - k : terms, values);
+            }
+        for (std::ptrdiff_t i = first; i < first + n; ++i) {
+            const std::ptrdiff_t start = job.starts[clip_of(i)] + i % job.windows * job.hop;
+            double *values = memory + at.values + (i - first) * at.window_values, *own = dft + i * at.window_dft;
+            double* to = out + i * job.channels * job.n_bands;
+            if (job.float64)
+                window_power<double>(job, start, values, own, to, memory);
+            else
+                window_power<float>(job, start, values, own, to, memory);
+        }
     }
 }
 

@@ -33,7 +33,7 @@
 #if defined(__GNUC__) || defined(__clang__)
 #define MMME_PREFETCH(address) __builtin_prefetch(address)
 #else
-#define MMME_PREFETCH(address)
+#define MMME_PREFETCH(address) static_cast<void>(address)
 #endif
 
 // a * b + c in one rounding where the CPU has it, on every path alike; the compiler may not choose.
@@ -112,10 +112,10 @@ std::size_t overlapping_scratch(const OverlappingBandPower&);
 void overlapping_band_power(const OverlappingBandPower&, const float* table, float* out, std::ptrdiff_t group,
                             std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
 
-void clip_sums(const ClipPower&, double* sums, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
+void clip_sums(const ClipPower&, double* sums, double* dft, std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch);
 std::size_t clip_scratch(const ClipPower&);
-void clip_power(const ClipPower&, const double* sums, double* out, std::ptrdiff_t begin, std::ptrdiff_t end,
-                float* scratch);
+void clip_power(const ClipPower&, const double* sums, double* dft, double* out, std::ptrdiff_t begin,
+                std::ptrdiff_t end, float* scratch);
 
 extern const Kernels kernels;
 

@@ -28,6 +28,7 @@ STARTS = tuple(str(code) for code in range(101, 149))  # markers of the 48 clips
 END = "100"
 SECONDS = 40  # at the end of each clip, one window each
 N_FFT = 512  # samples of a window's periodogram
+TOGETHER = 8  # clips that share the reading of their samples
 CHANNELS = 62  # that the MMME notebooks use
 
 
@@ -108,6 +109,17 @@ def _lowpasses(sfreq: float, low: float | None, high: float | None) -> tuple[_Lo
     return upper, lower, n + 1 - n % 2
 
 
+def _check_edges(sfreq: float, low: float | None, high: float | None) -> None:
+    sfreq = number(sfreq, "sfreq", low=0, open_low=True)
+    if low is None and high is None:
+        raise ValueError("low or high must be given, got None for both")
+    for name, edge in (("low", low), ("high", high)):
+        if edge is not None and not 0 < number(edge, name, low=0, open_low=True) < sfreq / 2:
+            raise ValueError(f"{name} must be below sfreq / 2, {sfreq / 2:g} Hz, got {edge!r}")
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"low must be below high, {high:g} Hz, got {low!r}")
+
+
 def filter_taps(sfreq: float, low: float | None, high: float | None) -> NDArray[np.float64]:
     """Return the zero-phase FIR filter that ``mne.filter.filter_data(data, sfreq, low, high)`` uses by default.
 
@@ -128,14 +140,7 @@ def filter_taps(sfreq: float, low: float | None, high: float | None) -> NDArray[
     ValueError
         When an edge is not within 0 to sfreq / 2, or low is not below high, or both are None.
     """
-    sfreq = number(sfreq, "sfreq", low=0, open_low=True)
-    if low is None and high is None:
-        raise ValueError("low or high must be given, got None for both")
-    for name, edge in (("low", low), ("high", high)):
-        if edge is not None and not 0 < number(edge, name, low=0, open_low=True) < sfreq / 2:
-            raise ValueError(f"{name} must be below sfreq / 2, {sfreq / 2:g} Hz, got {edge!r}")
-    if low is not None and high is not None and low >= high:
-        raise ValueError(f"low must be below high, {high:g} Hz, got {low!r}")
+    _check_edges(sfreq, low, high)
     upper, lower, n = _lowpasses(sfreq, low, high)
     taps = np.zeros(n)
     if upper is None:
@@ -156,6 +161,7 @@ class _Rows:
     def __init__(self, recording: Recording, reach: int) -> None:
         self.n = recording.n_samples
         self.reach = min(reach, self.n) - 1  # samples that the mirror shows; beyond it all is zero
+        self.mapped = recording.mapped is not None
         self.unit, self.picked = 1.0, np.arange(len(recording.ch_names))
         self._read: Callable[[int, int], Samples] = lambda start, stop: recording.read(start, stop).T
         if recording.mapped is not None:
@@ -242,7 +248,13 @@ class _General:
     def __init__(self, rows: _Rows, taps: NDArray[np.float64], bins: NDArray[np.int64], weights: Power) -> None:
         self.rows, self.taps, self.bins, self.weights = rows, taps, bins, weights
 
-    def __call__(self, starts: NDArray[np.int64]) -> Power:
+    def together(self, starts: NDArray[np.int64]) -> bool:
+        return False
+
+    def __call__(self, clips: list[NDArray[np.int64]]) -> Power:
+        return np.stack([self._clip(starts) for starts in clips])
+
+    def _clip(self, starts: NDArray[np.int64]) -> Power:
         signal = _overlap_save(self.rows, int(starts[0]), int(starts[-1]) + N_FFT, self.taps)
         power = np.empty((len(starts), len(signal), len(self.weights)))
         for to, start in zip(power, starts - starts[0], strict=True):
@@ -260,7 +272,7 @@ class _Fused:
     DFT's waves. Within a window's length of where the long one ends: likewise, for the Hamming window ends in a step.
     In between, the long filter's output hardly changes within a window, so that its values at a few points stand for
     it; its taps are so smooth that they are taken to be linear within blocks of samples, whose sums serve all windows
-    of a clip.
+    of a clip. Clips go through together, for what they need overlaps.
     """
 
     points = 6  # of the polynomial through the long filter's output
@@ -301,23 +313,40 @@ class _Fused:
         taps = lower.taps(points[:, None] + N_FFT / 2 + self.inner - nodes)
         taps = taps[:, 1:-1] - np.diff(taps, 2) * (block**2 + 0.5) / (12 * block**2)
         self.slow = np.vstack([taps.T, block * taps.sum(axis=1)]).copy()
-        ends = filtered(lower.taps()[:far], far)
+        ends = filtered(lower.taps(np.arange(far) - lower.n // 2), far)
         ends[..., -block:] -= (values @ taps[:, 0])[..., None] * (np.arange(block) + 0.5) / block
-        matrix = np.concatenate([filtered(upper.taps(), near), -values], axis=-1)
-        self.matrix = np.ascontiguousarray(matrix.transpose(2, 0, 1))
-        self.ends = np.ascontiguousarray(-ends.transpose(2, 0, 1), np.float32)
+        self.curves = np.ascontiguousarray(-values.transpose(2, 0, 1))
 
-    def __call__(self, starts: NDArray[np.int64]) -> Power:
-        first = int(starts[0]) - self.reach
-        data = self.rows(first, int(starts[-1]) + N_FFT + self.reach)
+        def summed(matrix: Power) -> NDArray[np.float32]:  # for it meets differences of samples
+            return np.ascontiguousarray(np.cumsum(matrix, axis=-1).transpose(2, 0, 1), np.float32)
+
+        self.matrix, self.ends = summed(filtered(upper.taps(), near)), summed(-ends)
+
+    def _span(self, starts: NDArray[np.int64]) -> tuple[int, int]:
+        return int(starts[0]) - self.reach, int(starts[-1]) + N_FFT + self.reach
+
+    def _shown(self, first: int, stop: int) -> bool:
+        """Whether the kernel can go on where the recording ends: whether the mirror shows all that it needs."""
+        return first >= -self.rows.reach and stop <= self.rows.n + self.rows.reach
+
+    def together(self, starts: NDArray[np.int64]) -> bool:
+        """Whether the clip can be one of several: whether its samples are handed out without a copy."""
+        return self.rows.mapped and self._shown(*self._span(starts))
+
+    def __call__(self, clips: list[NDArray[np.int64]]) -> Power:
+        firsts, stops = zip(*(self._span(starts) for starts in clips), strict=True)
+        first, stop = min(firsts), max(stops)
+        if self._shown(first, stop):
+            first, stop = max(first, 0), min(stop, self.rows.n)
+        data = self.rows(first, stop)
         if data.strides[1] != data.itemsize:
             data = np.ascontiguousarray(data)
-        power = np.empty((len(starts), data.shape[1], len(self.weights)))
+        power = np.empty((len(clips), SECONDS, data.shape[1], len(self.weights)))
         kernels().clip_power(
-            data, power, self.reach, self.hop, N_FFT, self.near, self.reach, self.matrix, self.ends, self.slow,
-            self.inner, self.block, self.weights, self.threads,
+            data, power, np.array([starts[0] - first for starts in clips]), self.hop, N_FFT, self.near, self.reach,
+            self.matrix, self.ends, self.curves, self.slow, self.inner, self.block, self.weights, self.threads,
         )  # fmt: skip
-        return power[:, self.rows.picked]
+        return power[:, :, self.rows.picked]
 
 
 def _block(sfreq: float, upper: _Lowpass | None, lower: _Lowpass | None) -> int | None:
@@ -388,21 +417,27 @@ class ClipBandPower:
         weights /= weights.sum(axis=1, keepdims=True)
         rows = _Rows(self.recording, _lowpasses(sfreq, low, high)[2])
         weights *= rows.unit**2 / (sfreq * N_FFT)
-        power: Callable[[NDArray[np.int64]], Power]
+        route: _Fused | _General
         if self.parameters["route"] == "fused":
-            power = _Fused(rows, sfreq, low, high, bins, weights, resolve_threads(self._threads))
+            route = _Fused(rows, sfreq, low, high, bins, weights, resolve_threads(self._threads))
         else:
-            power = _General(rows, filter_taps(sfreq, low, high), bins, weights)
-        for clip in self.clips:
-            starts = self.starts(clip)
+            route = _General(rows, filter_taps(sfreq, low, high), bins, weights)
+        starts = [self.starts(clip) for clip in self.clips]
+        begin = 0
+        while begin < len(starts):
+            end = begin + 1
+            while end < min(begin + TOGETHER, len(starts)) and all(map(route.together, starts[begin : end + 1])):
+                end += 1
             with np.errstate(invalid="ignore", over="ignore"):  # what they leave is looked for below
-                values = power(starts)
-            if not np.isfinite(values).all():
-                channel = self.recording.ch_names[int(np.argwhere(~np.isfinite(values))[0, 1])]
-                raise ValueError(
-                    f"data must be finite, got NaN or infinity in channel {channel} near clip {clip.marker}"
-                )
-            yield clip, starts / sfreq, values
+                power = route(starts[begin:end])
+            for clip, own, values in zip(self.clips[begin:end], starts[begin:end], power, strict=True):
+                if not np.isfinite(values).all():
+                    channel = self.recording.ch_names[int(np.argwhere(~np.isfinite(values))[0, 1])]
+                    raise ValueError(
+                        f"data must be finite, got NaN or infinity in channel {channel} near clip {clip.marker}"
+                    )
+                yield clip, own / sfreq, values
+            begin = end
 
     def compute(self) -> Power:
         """Return the power of all clips, (clip, window, channel, band)."""
@@ -482,7 +517,7 @@ def clip_band_power(
         Band edges in Hz, both inclusive. Default: delta 1-4, theta 4-8, alpha 8-13, beta 13-30, gamma 30-47 Hz.
     route : {"auto", "fused", "fft"}
         "fft" filters by FFT, whatever the edges, in double precision. "fused" joins filter and transform, many times
-        faster and within 1e-6 of it, where the lower edge is far below the upper one. "auto" takes "fused" where it
+        faster and within 1e-5 of it, where the lower edge is far below the upper one. "auto" takes "fused" where it
         serves; `parameters` of the result say which it was.
     threads : int, optional
         Of the fused route. Default: `get_num_threads()`.
@@ -516,7 +551,7 @@ def clip_band_power(
     sfreq = recording.sfreq
     if sfreq != round(sfreq) or sfreq < N_FFT:
         raise ValueError(f"sfreq must be a whole number of at least {N_FFT} Hz for windows of 1 s, got {sfreq:g}")
-    filter_taps(sfreq, low, high)  # checks its arguments
+    _check_edges(sfreq, low, high)
     named = _named(BANDS if bands is None else bands)
     ranges = {name: _range(name, edges, sfreq) for name, edges in named.items()}
     one_of(route, "route", ("auto", "fused", "fft"))
