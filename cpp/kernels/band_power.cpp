@@ -467,6 +467,7 @@ void gather(const Group<T>& group, const Reference<T>& reference, std::ptrdiff_t
         for (int c = 0; c < lanes; ++c) {
             const T* MMME_RESTRICT from = group.channels[c] + at;
             const T less = reference.of[c];
+            MMME_PREFETCH(from + 256); // channels are pages apart
             MMME_LANES
             for (int l = 0; l < lanes; ++l) block[c][l] = static_cast<float>(from[l] - less);
         }
