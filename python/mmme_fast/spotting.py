@@ -358,10 +358,15 @@ def _overlap(a: Found, b: Found) -> float:
 
 def _merged(found: list[Found], least: float) -> list[Found]:
     """Drop what overlaps a stronger interval, as the same expression seen elsewhere on the face."""
+    longest = max((one.offset - one.onset for one in found), default=0.0) + 1
     kept: list[Found] = []
+    places: dict[int, list[Found]] = {}  # by onset: only neighbours can overlap
     for one in sorted(found, key=lambda f: -f.score):
-        if all(_overlap(one, other) <= least for other in kept):
+        place = int(one.onset // longest)
+        near = (other for at in (place - 1, place, place + 1) for other in places.get(at, ()))
+        if all(_overlap(one, other) <= least for other in near):
             kept.append(one)
+            places.setdefault(place, []).append(one)
     return kept
 
 
@@ -382,23 +387,37 @@ def _name_types(
             rest.append(one)
         elif _lids_down(one, points, at):
             one.type = "blink"
+    alike = _likeness(short)
     for one in rest:
         if _both_eyes_down(one.pattern, points, one.block):
-            others = _merged([f for f in short if _overlap(one, f) == 0 and _alike(one.pattern, f.pattern)], 0)
-            alike = len(others)
-            recurrent = alike * 24.0 * rate >= samples and alike > 0  # one in 24 s, or half of the blinks people make
+            others = _merged([f for f in alike(one, 0.85) if _overlap(one, f) == 0], 0)
+            times = len(others)
+            recurrent = times * 24.0 * rate >= samples and times > 0  # one in 24 s, or half of the blinks people make
             if recurrent or float(np.hypot(*one.pattern.T).max()) >= method.blink_amplitude:
                 one.type = "blink"
     # What is found where the film's blinks are, and much like them, is another, although flow saw an eyeball vanish.
-    blinks = [one for one in rest if one.type == "blink"]
+    alike = _likeness([one for one in rest if one.type == "blink"])
     for one in rest:
-        others = [
-            other
-            for other in blinks
-            if np.hypot(*(points[one.block] - points[other.block])) < 0.1 and _alike(one.pattern, other.pattern, 0.7)
-        ]
+        others = [f for f in alike(one, 0.7) if np.hypot(*(points[one.block] - points[f.block])) < 0.1]
         if len(_merged(others, 0)) >= 2:
             one.type = "blink"
+
+
+def _likeness(found: list[Found]) -> Callable[[Found, float], list[Found]]:
+    """A function that picks what has a pattern like that of one; a long film has thousands, compared all at once."""
+    patterns = np.array([one.pattern for one in found])
+    sizes = [float(np.linalg.norm(one.pattern)) for one in found]
+
+    def alike(one: Found, cosine: float) -> list[Found]:
+        size = float(np.linalg.norm(one.pattern))
+        products = np.einsum("nbv,bv->n", patterns, one.pattern).tolist() if found else []
+        return [
+            other
+            for other, product, its in zip(found, products, sizes, strict=True)
+            if product > cosine * size * its and 0.5 < size / its < 2
+        ]
+
+    return alike
 
 
 def _seen(eyes: Floats) -> Floats | None:
@@ -433,11 +452,6 @@ def _both_eyes_down(pattern: Floats, points: Floats, block: int) -> bool:
         if down[middle] < 0.6 * min(down[left], down[right]):
             return True
     return False
-
-
-def _alike(a: Floats, b: Floats, cosine: float = 0.85) -> bool:
-    size_a, size_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    return float(np.vdot(a, b)) > cosine * size_a * size_b and 0.5 < size_a / size_b < 2
 
 
 Measured: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
