@@ -172,10 +172,12 @@ def picture(record: dict[str, Any], path: Path) -> None:
 
     rows, plots = bench.ratios(record), bench.scaling(record)
     labels = list(dict.fromkeys(bench._title(row["task"], row["what"], row["size"], 0) for row in rows))
-    tall = 0.22 * len(labels) + 1
-    figure = pyplot.figure(figsize=(11, tall + 3.6 * bool(plots)), layout="constrained")
-    grid = figure.add_gridspec(1 + bool(plots), max(len(plots), 1), height_ratios=[tall, 3.6][: 1 + bool(plots)])
-    axis = figure.add_subplot(grid[0, :])
+    parts = [0.22 * len(labels) + 1]
+    if plots:  # with a legend below each
+        parts.append(3.8 + 0.15 * max(map(len, plots.values())))
+    whole = pyplot.figure(figsize=(11, sum(parts)), layout="constrained")
+    figures = whole.subfigures(len(parts), 1, height_ratios=parts, squeeze=False)[:, 0]
+    axis = figures[0].subplots()
     for i, peer in enumerate(dict.fromkeys(row["peer"] for row in rows)):
         of_peer = [row for row in rows if row["peer"] == peer]
         y = [labels.index(bench._title(row["task"], row["what"], row["size"], 0)) for row in of_peer]
@@ -191,15 +193,15 @@ def picture(record: dict[str, Any], path: Path) -> None:
     axis.grid(color="#ddd")
     axis.legend(loc="center right")
     for column, (name, lines) in enumerate(plots.items()):
-        axis = figure.add_subplot(grid[1, column])
+        axis = figures[1].add_subplot(1, len(plots), column + 1)
         for label, points in lines.items():
             axis.plot(*zip(*points, strict=True), "o-", label=label, markersize=4)
         across, up = bench.PLOTS[name]
         axis.set(title=name, xlabel=across, ylabel=up, xticks=sorted({x for p in lines.values() for x, _ in p}))
         axis.set_ylim(0, 1.1 * max(y for points in lines.values() for _, y in points))
         axis.grid(color="#ddd")
-        axis.legend(fontsize=6, loc="lower right")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+        axis.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    whole.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def with_table(readme: str, record: dict[str, Any]) -> str:
