@@ -159,7 +159,7 @@ def tiff(folder: Path, arguments: argparse.Namespace) -> None:
     import tifffile
 
     rng = np.random.default_rng(0)
-    for i in range(200):
+    for i in range(500):
         tifffile.imwrite(folder / f"{i:03}.tif", rng.integers(0, 256, (1088, 2048), np.uint8))
     paths = sorted(folder.glob("*.tif"))
     set_num_threads(arguments.threads)

@@ -430,7 +430,48 @@ def test_only_the_rows_of_the_crop_are_read_of_an_uncompressed_tiff(tmp_path: Pa
     assert "2.tif cannot be decoded: the file ends within a page" in frames.warnings[0]
 
 
+@pytest.mark.parametrize("other", ["strips", "byteorder", "longer", "size of the page"])
+def test_a_tiff_laid_out_otherwise_among_equal_ones(tmp_path: Path, other: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pages = scene(6, 60, 40)
+    pages[4] = pages[3]
+    for i, page in enumerate(pages):
+        different = i == 3
+        tifffile.imwrite(
+            tmp_path / f"{i}.tif",
+            page.T if different and other == "size of the page" else page,
+            photometric="minisblack",
+            rowsperstrip=7 if different and other == "strips" else 60,
+            byteorder=">" if different and other == "byteorder" else "<",
+        )
+        if different and other == "longer":
+            with (tmp_path / f"{i}.tif").open("ab") as file:
+                file.write(bytes(9))
+    frames = open_frames(tmp_path, crop=(5, 11, 20, 24))
+    if other == "size of the page":
+        with pytest.raises(ValueError, match=r"3\.tif is 60x40 uint8, the first is 40x60"):
+            list(frames.chunks())
+    else:
+        np.testing.assert_array_equal(np.concatenate(list(frames.chunks(4))), pages[:, 11:35, 5:25])
+
+
 # Arrays
+
+
+def test_a_chunk_stays_as_it_is_while_anything_refers_to_it() -> None:
+    film = scene(200, 16, 16)
+    frames = open_frames(film)
+    kept: list[Any] = []
+    places = set()
+    for number, chunk in enumerate(frames.chunks(4)):
+        places.add(chunk.ctypes.data)
+        if number % 10 == 0:
+            kept.append((number, [chunk, chunk[1:, ::2], memoryview(chunk)][number // 10 % 3]))
+    for number, part in kept:
+        whole = film[4 * number : 4 * number + 4]
+        np.testing.assert_array_equal(np.asarray(part), whole[1:, ::2] if part.shape[0] == 3 else whole)
+    assert len(kept) == 5
+    assert len(places) < 20  # of 50 chunks: memory is used again
 
 
 def test_npy_is_mapped(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import os
 import queue
 import re
 import struct
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -22,9 +23,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
+from io import FileIO
 from itertools import accumulate, count, islice
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +57,7 @@ _TICK = 1e-3
 # Bytes of chunks that may wait to be taken, at least one and at most four chunks: who takes them works in bursts, on a
 # span of some seconds at a time, and meanwhile the decoder must not come to a stand.
 _WAITING = 1 << 25
+_AROUND = 1 << 16  # bytes of a TIFF beside its pixels, at most, that are compared to know its layout again
 
 
 def open_frames(
@@ -308,7 +311,8 @@ class Frames:
         self, n: int, overlap: int, stop: threading.Event, threads: int
     ) -> Iterator[tuple[Array, list[float]]]:
         """Chunks and the times of their new frames; an error is raised after the frames before it were given."""
-        chunk = np.empty((n, *self._size), self.dtype)
+        fresh = _Fresh((n, *self._size), self.dtype)
+        chunk = fresh()
         filled, times = 0, list[float]()
         failure: Exception | None = None
         crop = self._follow()
@@ -328,7 +332,7 @@ class Frames:
                 times.append(picture.time)
                 filled += 1
                 if filled == n:
-                    full, chunk = chunk, np.empty_like(chunk)
+                    full, chunk = chunk, fresh()
                     chunk[:overlap] = full[n - overlap :]  # before the consumer has it and may change it
                     yield full, times
                     filled, times = overlap, []
@@ -634,19 +638,29 @@ class _Folder(_Source):
         self.declared = len(images)
         self._plain = False
         if self._codec == "tiff":
-            with self._images[0].open("rb") as file, suppress(_BreakOff):  # a pass over the images reports it
+            # A pass over the images reports what is wrong.
+            with self._images[0].open("rb", buffering=0) as file, suppress(_BreakOff):
                 self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
 
     def read(self, box: Box | None, threads: int) -> Pictures:
+        known: _Around | None = None
+
         def picture(path: Path, time: float, scratch: _Scratch) -> _Picture:
-            with path.open("rb") as file:
+            nonlocal known
+            with open(path, "rb", buffering=0) as file:
                 try:
                     if self._codec != "tiff":
                         return _still(self._codec, file.read(), box, self._grey, time, path.name)
-                    pages = list(islice(_TiffPage.walk(file), 2))
-                    if len(pages) > 1:
-                        raise ValueError(f"{path} must hold one page; open a multi-page TIFF by itself")
-                    return pages[0].picture(file, box, self._grey, time, path.name, scratch)
+                    layout = known  # another thread may replace it
+                    if layout is not None and layout.fits(file):
+                        page = layout.page
+                    else:
+                        pages = list(islice(_TiffPage.walk(file), 2))
+                        if len(pages) > 1:
+                            raise ValueError(f"{path} must hold one page; open a multi-page TIFF by itself")
+                        page = pages[0]
+                        known = page.around(file)
+                    return page.picture(file, box, self._grey, time, path.name, scratch)
                 except _BreakOff as error:
                     raise _BreakOff(f"{path.name} cannot be decoded: {error}") from error
 
@@ -661,16 +675,16 @@ class _Stack(_Source):
         super().__init__(str(path))
         self._grey = grey
         self._plain = False
-        with path.open("rb") as file, suppress(_BreakOff):  # a pass over the pages reports it
+        with path.open("rb", buffering=0) as file, suppress(_BreakOff):  # a pass over the pages reports it
             self.declared = sum(1 for _ in _TiffPage.walk(file))
             self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
 
     def read(self, box: Box | None, threads: int) -> Pictures:
         def picture(number: int, page: _TiffPage, scratch: _Scratch) -> _Picture:
-            with open(self.name, "rb") as file:  # its own, for the position
+            with open(self.name, "rb", buffering=0) as file:  # its own, for the position
                 return page.picture(file, box, self._grey, math.nan, f"page {number}", scratch)
 
-        with open(self.name, "rb") as file:
+        with open(self.name, "rb", buffering=0) as file:
             jobs = (partial(picture, *page) for page in enumerate(_TiffPage.walk(file)))
             yield from _ahead(jobs, 1 if self._plain else threads)
 
@@ -753,6 +767,29 @@ def _still(codec: str, data: bytes, box: Box | None, grey: Grey, time: float, na
     return _Greyer(grey)(frame, box, time, name)
 
 
+class _Fresh:
+    """New arrays of one shape, in memory to which nothing refers any more where there is such."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._shape = shape
+        self._dtype = dtype
+        self._memory: list[Array] = []
+
+    def __call__(self) -> Array:
+        for memory, references in zip(self._memory, _references(self._memory), strict=True):
+            if references == _UNUSED:
+                return memory[:]  # every view of it refers to the memory itself
+        self._memory.append(np.empty(self._shape, self._dtype))
+        return self._memory[-1][:]
+
+
+def _references(arrays: list[Array]) -> list[int]:
+    return [sys.getrefcount(array) for array in arrays]
+
+
+_UNUSED = _references([np.empty(0)])[0]  # the list's own, and what counting adds in this Python
+
+
 class _Scratch:
     """Memory that is used again and again: fresh pages cost many times what reading into them does."""
 
@@ -763,6 +800,29 @@ class _Scratch:
         if len(self._bytes) < size:
             self._bytes = bytearray(size)  # views of the old one keep it
         return memoryview(self._bytes)[:size]
+
+
+class _Rows(NamedTuple):
+    """Rows of pixels that need no decoder, and where they lie in the file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    spans: list[list[int]]  # of offset and length
+
+
+class _Around(NamedTuple):
+    """All of a file but the pixels of its one page. Where that is the same, so is the page, but for its pixels."""
+
+    page: _TiffPage
+    before: bytes
+    pixels: int
+    after: bytes
+
+    def fits(self, file: FileIO) -> bool:
+        size = len(self.before) + self.pixels + len(self.after)
+        if os.fstat(file.fileno()).st_size != size or file.read(len(self.before)) != self.before:
+            return False
+        return not self.after or (file.seek(size - len(self.after)) > 0 and file.read() == self.after)
 
 
 class _TiffPage:
@@ -782,9 +842,11 @@ class _TiffPage:
         self._order = order
         self._big = big
         self._entries = entries
+        self._known: dict[int, tuple[int, ...]] = {}
+        self._rows: dict[tuple[int, int], _Rows | None] = {}
 
     @classmethod
-    def walk(cls, file: BinaryIO) -> Iterator[_TiffPage]:
+    def walk(cls, file: FileIO) -> Iterator[_TiffPage]:
         """The pages of an open file, without reduced copies and masks."""
         file.seek(0)
         head = file.read(4)
@@ -812,7 +874,9 @@ class _TiffPage:
         if not seen:
             raise _BreakOff("it has no pages")
 
-    def _values(self, file: BinaryIO, tag: int, default: int | None = None) -> tuple[int, ...]:
+    def _values(self, file: FileIO, tag: int, default: int | None = None) -> tuple[int, ...]:
+        if tag in self._known:
+            return self._known[tag]
         if tag not in self._entries:
             if default is None:
                 raise _BreakOff("it is a tiled TIFF" if 322 in self._entries else f"TIFF tag {tag} is missing")
@@ -822,16 +886,29 @@ class _TiffPage:
             raise _BreakOff(f"TIFF tag {tag} is malformed")
         layout = f"{self._order}{number}{self._TYPES[kind]}"
         if struct.calcsize(layout) <= len(inline):
-            return struct.unpack(layout, inline[: struct.calcsize(layout)])
-        (offset,) = struct.unpack(self._order + ("Q" if self._big else "I"), inline)
-        return _unpack(file, offset, layout)
+            self._known[tag] = struct.unpack_from(layout, inline)
+        else:
+            (offset,) = struct.unpack(self._order + ("Q" if self._big else "I"), inline)
+            self._known[tag] = _unpack(file, offset, layout)
+        return self._known[tag]
 
-    def _strips(
-        self, file: BinaryIO, scratch: _Scratch, first: int = 0, stop: int | None = None
-    ) -> tuple[memoryview, tuple[int, ...]]:
-        """Of all strips, one after the other, the bytes from `first` to `stop`, and the length of each strip.
+    def around(self, file: FileIO) -> _Around | None:
+        """What of the file is not this page's uncompressed pixels, where these lie together."""
+        offsets, lengths = self._values(file, self._OFFSETS), self._values(file, self._COUNTS)
+        begin, end = offsets[0], offsets[-1] + lengths[-1]
+        rest = os.fstat(file.fileno()).st_size - (end - begin)
+        together = tuple(map(operator.add, offsets, lengths)) == (*offsets[1:], end)
+        if self.plain(file) is None or not together or not begin <= rest <= _AROUND:
+            return None
+        file.seek(0)
+        before = file.read(begin)
+        file.seek(end)
+        return _Around(self, before, end - begin, file.read())
 
-        What adjoins in the file is read at once; what is not asked for is not read, but must be there.
+    def _spans(self, file: FileIO, first: int, stop: int) -> list[list[int]]:
+        """Of all strips, one after the other, where in the file the bytes from `first` to `stop` lie: [offset, length].
+
+        What adjoins in the file is one span; what is not asked for must be there all the same.
         """
         offsets, lengths = self._values(file, self._OFFSETS), self._values(file, self._COUNTS)
         if len(offsets) != len(lengths):
@@ -842,7 +919,7 @@ class _TiffPage:
         spans: list[list[int]] = []
         begin = 0
         for offset, length in zip(offsets, lengths, strict=True):
-            low, high = max(first - begin, 0), length if stop is None else min(stop - begin, length)
+            low, high = max(first - begin, 0), min(stop - begin, length)
             begin += length
             if low >= high:
                 continue
@@ -850,26 +927,20 @@ class _TiffPage:
                 spans[-1][1] += high - low
             else:
                 spans.append([offset + low, high - low])
-        data = scratch(sum(length for _, length in spans))
-        done = 0
-        for offset, length in spans:
-            file.seek(offset)
-            if file.readinto(data[done : done + length]) < length:  # type: ignore[attr-defined]
-                raise _BreakOff("the file ends within a page")
-            done += length
-        return data, lengths
+        return spans
 
-    def picture(
-        self, file: BinaryIO, box: Box | None, grey: Grey, time: float, name: str, scratch: _Scratch
-    ) -> _Picture:
+    def picture(self, file: FileIO, box: Box | None, grey: Grey, time: float, name: str, scratch: _Scratch) -> _Picture:
         full = self._values(file, self._HEIGHT)[0], self._values(file, self._WIDTH)[0]
         x, y, width, height = box or (0, 0, *full[::-1])
-        pixels = self._uncompressed(file, scratch, full, y, y + height)
-        if pixels is None:
+        if (y, height) not in self._rows:
+            self._rows[y, height] = self._uncompressed(file, full, y, y + height)
+        rows = self._rows[y, height]
+        if rows is None:
             return _still("tiff", self._alone(file, scratch), box, grey, time, name)
+        pixels = np.frombuffer(_read(file, rows.spans, scratch), rows.dtype).reshape(rows.shape)
         return _picture(pixels, "rgb", (x, 0, width, height), time, name)._replace(full=full)
 
-    def plain(self, file: BinaryIO) -> tuple[str, int] | None:
+    def plain(self, file: FileIO) -> tuple[str, int] | None:
         """Dtype and samples of pixels that need no decoder. Who reads those waits for memory: one thread is best."""
         samples = self._values(file, self._SAMPLES, 1)[0]
         bits = set(self._values(file, self._BITS, 1))
@@ -883,10 +954,8 @@ class _TiffPage:
             return None
         return dtype, samples
 
-    def _uncompressed(
-        self, file: BinaryIO, scratch: _Scratch, full: tuple[int, int], top: int, bottom: int
-    ) -> Array | None:
-        """Some rows, (y, x) grey or (y, x, 3) RGB, and no others are read; or None where a decoder is needed."""
+    def _uncompressed(self, file: FileIO, full: tuple[int, int], top: int, bottom: int) -> _Rows | None:
+        """Some rows, (y, x) grey or (y, x, 3) RGB; None where a decoder is needed."""
         layout = self.plain(file)
         if layout is None:
             return None
@@ -895,16 +964,15 @@ class _TiffPage:
         size = sum(self._values(file, self._COUNTS))
         if size != full[0] * row or not size:
             raise _BreakOff(f"a page of {full[1]}x{full[0]} has {size} bytes of pixels")
-        data, _ = self._strips(file, scratch, top * row, bottom * row)
         shape = (-1, full[1], samples) if samples == 3 else (-1, full[1])
-        pixels = np.frombuffer(data, self._order + dtype).reshape(shape)
-        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+        return _Rows(np.dtype(self._order + dtype), shape, self._spans(file, top * row, bottom * row))
 
-    def _alone(self, file: BinaryIO, scratch: _Scratch) -> bytes:
+    def _alone(self, file: FileIO, scratch: _Scratch) -> bytes:
         """The page as a classic TIFF that holds nothing else: header, tags, long values, strips."""
         if self._values(file, self._FORMAT, 1)[0] != 1:
             raise _BreakOff("signed and compressed float TIFF pages are not supported")
-        data, lengths = self._strips(file, scratch)
+        lengths = self._values(file, self._COUNTS)
+        data = _read(file, self._spans(file, 0, sum(lengths)), scratch)
         tags = {tag: self._values(file, tag) for tag in sorted((self._SHORTS | self._LONGS) & self._entries.keys())}
         kinds = {tag: "H" if tag in self._SHORTS else "I" for tag in tags}
         values_at = 8 + 2 + 12 * len(tags) + 4
@@ -925,7 +993,18 @@ class _TiffPage:
         return b"".join([head, table, bytes(4), values, data])
 
 
-def _unpack(file: BinaryIO, offset: int, layout: str) -> tuple[Any, ...]:
+def _read(file: FileIO, spans: list[list[int]], scratch: _Scratch) -> memoryview:
+    data = scratch(sum(length for _, length in spans))
+    done = 0
+    for offset, length in spans:
+        file.seek(offset)
+        if file.readinto(data[done : done + length]) < length:
+            raise _BreakOff("the file ends within a page")
+        done += length
+    return data
+
+
+def _unpack(file: FileIO, offset: int, layout: str) -> tuple[Any, ...]:
     file.seek(offset)
     data = file.read(struct.calcsize(layout))
     if len(data) < struct.calcsize(layout):
