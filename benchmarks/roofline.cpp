@@ -71,19 +71,38 @@ int main() {
     std::printf("square root   %6.2f ns a vector\n", square_root);
     for (std::size_t bytes = std::size_t{16} << 10; bytes <= std::size_t{256} << 20; bytes *= 4) {
         const std::size_t n = bytes / sizeof(Vector) / 2;
+        const int passes = static_cast<int>(std::max<std::size_t>(1, (std::size_t{4} << 20) / bytes)); // beside a timer
+        const auto over = [&](auto&& body) {
+            return best_ns([&] {
+                       for (int pass = 0; pass < passes; ++pass) body();
+                   }) /
+                   passes;
+        };
         std::vector<Vector> from(n, one), to(n);
-        const double read = best_ns([&] {
+        const double read = over([&] {
             Vector sum[8] = {};
             for (std::size_t i = 0; i + 8 <= n; i += 8)
                 for (int k = 0; k < 8; ++k) sum[k] += from[i + k];
-            for (Vector& s : sum) keep(s);
+            for (Vector s : sum) keep(s); // a copy, so that the sums stay in registers
         });
-        const double copy = best_ns([&] {
+        const double write = over([&] {
+            for (std::size_t i = 0; i < n; ++i) to[i] = one;
+            keep(to[n / 2]);
+        });
+        const double copy = over([&] {
             for (std::size_t i = 0; i < n; ++i) to[i] = from[i] * a;
             keep(to[n / 2]);
         });
+        const float* values = reinterpret_cast<const float*>(from.data());
+        const double broadcast = over([&] {
+            Vector sum[8] = {};
+            for (std::size_t i = 0; i + 8 <= n; i += 8)
+                for (int k = 0; k < 8; ++k) sum[k] += values[i + k];
+            for (Vector s : sum) keep(s); // a copy, so that the sums stay in registers
+        });
         const double size = static_cast<double>(n * sizeof(Vector));
-        std::printf("%8zu KB: read %6.1f GB/s, scale (read + write) %6.1f GB/s\n", bytes >> 10, size / read,
-                    2 * size / copy);
+        std::printf(
+            "%8zu KB: read %6.1f GB/s, write %6.1f, scale (read + write) %6.1f; one value into a vector %5.2f ns\n",
+            bytes >> 10, size / read, size / write, 2 * size / copy, broadcast / static_cast<double>(n));
     }
 }

@@ -350,8 +350,12 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
     job.order = order.data();
     const auto& kernel = active().overlapping_band_power;
     const std::ptrdiff_t groups = (job.channels + kernel.lanes - 1) / kernel.lanes;
-    // Threads that have no group of their own share its windows. What is cut off costs up to a window's samples anew.
-    const std::ptrdiff_t pieces = threads == 1 ? 1 : std::min((2 * threads + groups - 1) / groups, windows);
+    // Groups take turns at as many windows as have some megabytes of output, which stays in cache until all have
+    // written theirs. What is cut off costs up to a window's samples anew. Threads that have no group of their own
+    // share windows.
+    const std::ptrdiff_t fitting = (std::ptrdiff_t{8} << 20) / (4 * job.channels * job.n_bands);
+    const std::ptrdiff_t parts = threads == 1 ? 1 : (2 * threads + groups - 1) / groups;
+    const std::ptrdiff_t pieces = std::min(std::max(parts, windows / std::max<std::ptrdiff_t>(fitting, 1)), windows);
     // As many bins at a time as have a table of some megabytes.
     const int panel = std::clamp((1 << 18) / (n_cuts ? n_cuts : window), 4, 64);
     std::vector<float> table;

@@ -48,6 +48,12 @@ MMME_INLINE float sum(Vec v) {
 }
 #endif
 
+#if defined(_MSC_VER) && !defined(__clang__)
+#define MMME_ROLLED
+#else
+#define MMME_ROLLED _Pragma("GCC unroll 1")
+#endif
+
 constexpr int panel = 64;  // bins whose table exists at a time, so that it stays in the second-level cache
 constexpr int vectors = 3; // of bins that have an accumulator in every row
 
@@ -230,9 +236,10 @@ struct Panel {
 
 // Overlapping windows.
 
-constexpr int most = 256;  // windows whose sums are in memory at a time where there are no cuts
-constexpr int wide = 6;    // bins whose sums fit into registers
-constexpr int levels = 32; // references on one side of an anchor, at most
+constexpr int most = 256;                // windows whose sums are in memory at a time where there are no cuts
+constexpr int wide = 6;                  // bins whose sums fit into registers
+constexpr int levels = 32;               // references on one side of an anchor, at most
+constexpr int line = 64 / sizeof(float); // of memory
 
 // The bins whose DFT is needed: the bands' and both neighbours of each. One below 0 or above n / 2 is like any other.
 // Left out is a bin 0 that would be the first, for whose neighbour it counts nothing.
@@ -552,6 +559,10 @@ void share(const OverlappingBandPower& job, const OverlappingLayout& at, const f
         const float* ones = table + at.ones + at.of(g, at.segments) + j * at.row;
         float* dft = scratch + at.dfts + (at.of(g, at.slots + 1) + j * at.row) * lanes;
         float* running = scratch + at.running + at.of(g, 1) * lanes;
+        // Of each group of bins these go on elsewhere in memory, and the next window needs the sums that lie after dft.
+        MMME_PREFETCH(turn + 2 * at.row);
+        MMME_PREFETCH(ones + 2 * at.row);
+        for (int w = 0; w < at.row * lanes; w += line) MMME_PREFETCH(dft + at.row * lanes + w);
         MMME_UNROLL
         for (int w = 0; w < at.row; w += 2) {
             const float c = turn[w], s = turn[w + 1];
@@ -587,7 +598,9 @@ void sweep_back(const OverlappingLayout& at, const float* table, const int* stop
             moves += lanes;
             move = at.segments - *++after;
         };
-        for (int i = end; i-- > first;) {
+        // Else GCC unrolls this loop as well, into 40 KB of code, more than the first-level cache holds.
+        MMME_ROLLED
+        for (int i = end - 1; i >= first; --i) {
             float* dft = dfts + at.of(1, i) * lanes;
             if constexpr (shared) {
                 if (t == move) move_on();
@@ -666,14 +679,14 @@ void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, con
         MMME_UNROLL
         for (int l = 0; l < lanes; ++l) totals[l] = Vec{};
         for (int k = 0; k < n; ++k, weights += at.groups * wide, ranges += 2) {
-            Vec even = {}, odd = {};
+            Vec sums[4] = {};
             int b = ranges[0];
-            for (; b + 1 < ranges[1]; b += 2) {
-                even += weights[b] * load(power + b * lanes);
-                odd += weights[b + 1] * load(power + (b + 1) * lanes);
+            for (; b + 3 < ranges[1]; b += 4) {
+                MMME_UNROLL
+                for (int i = 0; i < 4; ++i) sums[i] += weights[b + i] * load(power + (b + i) * lanes);
             }
-            if (b < ranges[1]) even += weights[b] * load(power + b * lanes);
-            totals[k] = even + odd;
+            for (; b < ranges[1]; ++b) sums[0] += weights[b] * load(power + b * lanes);
+            totals[k] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
         }
         transpose(totals);
         // A whole vector goes where what is too much of it lies in bands that are still to come.
@@ -703,7 +716,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     const auto written = [&](std::ptrdiff_t i) {
         return out + (job.order[i] * job.channels + group * lanes) * job.n_bands;
     };
-    constexpr int ahead = 8, line = 64 / sizeof(float);
+    constexpr int ahead = 8;
     const std::ptrdiff_t block = anchor - n, low = start(begin), high = start(end - 1) + n;
     float* offsets = scratch + at.offsets; // of the segments before the anchor, then of those after it
     float* offsets_after = offsets + static_cast<std::ptrdiff_t>(at.segments) * lanes;

@@ -37,13 +37,31 @@ constexpr int tile = 6;                      // sums in registers, each of two v
 constexpr int terms = 64; // that go through together: with their part of the matrix they stay in the first-level cache
 constexpr int batch = 8;  // windows whose sums of blocks are read together
 
+// Memory that is fetched while there is arithmetic to do, a little with each term, for a CPU waits when it has asked
+// for more lines than it can have under way.
+struct Ahead {
+    const char* at;
+    std::ptrdiff_t step; // bytes with each term
+
+    template <class Sample>
+    Ahead(const Sample* from, std::ptrdiff_t values, std::ptrdiff_t all_terms)
+        : at(reinterpret_cast<const char*>(from)),
+          step(values * static_cast<std::ptrdiff_t>(sizeof(Sample)) / all_terms) {}
+    void fetch() {
+        MMME_PREFETCH(at);
+        at += step;
+    }
+};
+
 // sums[r][lane] += sum over k of matrix[k][r] * rows[k][lane].
 template <int R, class T>
 void product(const T* MMME_RESTRICT matrix, std::ptrdiff_t matrix_stride, const T* MMME_RESTRICT rows, std::ptrdiff_t n,
-             double* MMME_RESTRICT sums) {
+             double* MMME_RESTRICT sums, Ahead& ahead) {
     constexpr int lanes = sizeof(Vec<T>) / sizeof(T);
     Vec<T> sum[R][2] = {};
+    Ahead own = ahead;
     for (std::ptrdiff_t k = 0; k < n; ++k, rows += width, matrix += matrix_stride) {
+        own.fetch();
         const Vec<T> a = load(rows), b = load(rows + lanes);
         MMME_UNROLL
         for (int r = 0; r < R; ++r) {
@@ -51,6 +69,7 @@ void product(const T* MMME_RESTRICT matrix, std::ptrdiff_t matrix_stride, const 
             sum[r][1] += matrix[r] * b;
         }
     }
+    ahead = own;
     T done[R][2 * lanes];
     MMME_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -62,16 +81,16 @@ void product(const T* MMME_RESTRICT matrix, std::ptrdiff_t matrix_stride, const 
 }
 
 template <class T>
-void product_of(int count, const T* matrix, std::ptrdiff_t matrix_stride, const T* rows, std::ptrdiff_t n,
-                double* sums) {
+void product_of(int count, const T* matrix, std::ptrdiff_t matrix_stride, const T* rows, std::ptrdiff_t n, double* sums,
+                Ahead& ahead) {
     constexpr int lanes = sizeof(Vec<T>) / sizeof(T);
     for (; count > 0; count -= tile, matrix += tile, sums += tile * width)
         for (int lane = 0; lane < width; lane += 2 * lanes) {
             if (count >= tile)
-                product<tile>(matrix, matrix_stride, rows + lane, n, sums + lane);
+                product<tile>(matrix, matrix_stride, rows + lane, n, sums + lane, ahead);
             else
                 for (int r = 0; r < count; ++r)
-                    product<1>(matrix + r, matrix_stride, rows + lane, n, sums + r * width + lane);
+                    product<1>(matrix + r, matrix_stride, rows + lane, n, sums + r * width + lane, ahead);
         }
 }
 
@@ -91,11 +110,10 @@ template <class Sample> struct Rows {
 };
 
 // Sums and differences, over pairs of samples at equal distance from the middle, of what each differs by from the next
-// one inwards; the last of them from `inmost`, where that is given. The rows so far ahead are fetched meanwhile.
+// one inwards; the last of them from `inmost`, where that is given.
 template <class Sample>
 void fold(const Rows<Sample>& rows, std::ptrdiff_t before, std::ptrdiff_t after, int lane, int pairs,
-          const Sample* inmost, int count, std::ptrdiff_t b_ahead, std::ptrdiff_t a_ahead, float* MMME_RESTRICT even,
-          float* MMME_RESTRICT odd) {
+          const Sample* inmost, int count, float* MMME_RESTRICT even, float* MMME_RESTRICT odd) {
     for (int i = 0; i < pairs; ++i, ++before, --after, even += width, odd += width) {
         // A half turn makes of a difference the one of the samples turned, in their order.
         const bool b_out = rows.outside(before), a_out = rows.outside(after);
@@ -118,10 +136,6 @@ void fold(const Rows<Sample>& rows, std::ptrdiff_t before, std::ptrdiff_t after,
             even[l] = static_cast<float>(x + y);
             odd[l] = static_cast<float>(x - y);
         };
-        MMME_PREFETCH(b + b_ahead * rows.stride);
-        MMME_PREFETCH(b + b_ahead * rows.stride + width - 1);
-        MMME_PREFETCH(a + a_ahead * rows.stride);
-        MMME_PREFETCH(a + a_ahead * rows.stride + width - 1);
         if (count == width) {
             MMME_LANES
             for (int l = 0; l < width; ++l) pair(l);
@@ -158,26 +172,38 @@ struct Layout {
     }
 };
 
-// Adds what the span's pairs make of the DFT of all channels.
+// Adds what the span's pairs make of the DFT of all channels. Meanwhile the `hop` rows from `next` on are fetched, or,
+// if it is null, the pairs that go through next, after the last of them those that are first in the next window.
 template <class Sample>
-void add_pairs(const ClipPower& job, const ClipPower::Span& span, std::ptrdiff_t start, double* dft, double* scratch) {
+void add_pairs(const ClipPower& job, const ClipPower::Span& span, std::ptrdiff_t start, const Sample* next, double* dft,
+               double* scratch) {
     const Groups groups(job);
     const Layout at(job);
     const Rows<Sample> rows(job);
     float* even = reinterpret_cast<float*>(scratch + at.even);
     float* odd = reinterpret_cast<float*>(scratch + at.odd);
     const float* matrix = span.matrix;
+    const std::ptrdiff_t products = groups.count * ((job.n_bins + tile - 1) / tile); // of sums, and of differences
+    const std::ptrdiff_t half = job.hop * job.stride / 2;
+    Ahead with_even(next, half, products * span.pairs),
+        with_odd(next ? next + half : next, half, products * span.pairs);
     for (int i = 0; i < span.pairs; i += terms) {
-        const int n = span.pairs - i < terms ? span.pairs - i : terms;
-        const bool last = i + n == span.pairs; // after which the next window comes
+        const int left = span.pairs - i, n = left < terms ? left : terms;
+        const bool last = n == left;
+        if (next == nullptr) {
+            const int count = last || left - n > terms ? terms : left - n;
+            const std::ptrdiff_t before = start - span.reach + (last ? job.hop : i + n);
+            const std::ptrdiff_t after = start + job.window + span.reach + (last ? job.hop : -i - n);
+            with_even = Ahead(rows[before], count * job.stride, products * n);
+            with_odd = Ahead(rows[after - count], count * job.stride, products * n);
+        }
         for (int group = 0; group < groups.count; ++group) {
             const int lane = groups.first(group);
             fold(rows, start - span.reach + i, start + job.window - 1 + span.reach - i, lane, n,
-                 last ? rows[start + job.window / 2] + lane : nullptr, groups.lanes, last ? job.hop - i : terms,
-                 last ? job.hop + i : -terms, even, odd);
+                 last ? rows[start + job.window / 2] + lane : nullptr, groups.lanes, even, odd);
             double* own = dft + group * at.group_dft;
-            product_of(job.n_bins, matrix, 2 * job.n_bins, even, n, own);
-            product_of(job.n_bins, matrix + job.n_bins, 2 * job.n_bins, odd, n, own + job.n_bins * width);
+            product_of(job.n_bins, matrix, 2 * job.n_bins, even, n, own, with_even);
+            product_of(job.n_bins, matrix + job.n_bins, 2 * job.n_bins, odd, n, own + job.n_bins * width, with_odd);
         }
         matrix += 2 * job.n_bins * n;
     }
@@ -190,14 +216,15 @@ void window_power(const ClipPower& job, std::ptrdiff_t start, double* values, do
     const Groups groups(job);
     const int n_bins = job.n_bins;
     const Sample* middle = Rows<Sample>(job)[start + job.window / 2];
-    add_pairs<Sample>(job, job.far, start, dft, scratch);
+    add_pairs<Sample>(job, job.far, start, static_cast<const Sample*>(nullptr), dft, scratch);
     for (int group = 0; group < groups.count; ++group, values += at.group_values, dft += at.group_dft) {
         const int lane = groups.first(group);
         const double* whole = job.slow + job.nodes * job.n_values;
         for (int v = 0; v < job.n_values; ++v)
             for (int l = 0; l < groups.lanes; ++l)
                 values[v * width + l] -= whole[v] * static_cast<double>(middle[lane + l]);
-        product_of(2 * n_bins, job.curves, 2 * n_bins, values, job.n_values, dft);
+        Ahead none(values, 0, 1);
+        product_of(2 * n_bins, job.curves, 2 * n_bins, values, job.n_values, dft, none);
 
         for (int i = 0; i < n_bins * width; ++i) {
             const double re = dft[i], im = dft[n_bins * width + i];
@@ -212,60 +239,76 @@ void window_power(const ClipPower& job, std::ptrdiff_t start, double* values, do
     }
 }
 
-// Adds n rows to two sums, with weights that grow by `step` from `weight` on, and with what they leave of 1. `ahead` is
-// what to fetch meanwhile.
+// Sums over n rows of samples less `reference`, and of these times (i + 1/2) in the i-th row.
 template <class Sample>
-MMME_NOINLINE void add_rows(const Sample* MMME_RESTRICT rows, std::ptrdiff_t stride, int n, double weight, double step,
-                            const Sample* ahead, std::ptrdiff_t ahead_stride, double* MMME_RESTRICT to_rest,
-                            double* MMME_RESTRICT to_weight) {
-    double low[width], high[width];
-    for (int l = 0; l < width; ++l) low[l] = to_rest[l], high[l] = to_weight[l];
-    for (int i = 0; i < n; ++i, rows += stride, ahead += ahead_stride, weight += step) {
-        const double rest = 1 - weight;
-        MMME_PREFETCH(ahead);
-        MMME_LANES
-        for (int l = 0; l < width; ++l) {
-            const double x = static_cast<double>(rows[l]);
-            low[l] += rest * x;
-            high[l] += weight * x;
+MMME_NOINLINE void sum_rows(const Sample* MMME_RESTRICT rows, std::ptrdiff_t stride, int n,
+                            const Sample* MMME_RESTRICT reference, Sample* MMME_RESTRICT sums,
+                            Sample* MMME_RESTRICT moments, Ahead& ahead) {
+    constexpr int lanes = sizeof(Vec<Sample>) / sizeof(Sample), vectors = width / lanes;
+    Vec<Sample> sum[vectors] = {}, moment[vectors] = {}, less[vectors];
+    MMME_UNROLL
+    for (int v = 0; v < vectors; ++v) less[v] = load(reference + v * lanes);
+    Sample place = Sample(0.5);
+    Ahead own = ahead;
+    for (int i = 0; i < n; ++i, rows += stride, place += 1) {
+        own.fetch();
+        MMME_UNROLL
+        for (int v = 0; v < vectors; ++v) {
+            const Vec<Sample> x = load(rows + v * lanes) - less[v];
+            sum[v] += x;
+            moment[v] += place * x;
         }
     }
-    for (int l = 0; l < width; ++l) to_rest[l] = low[l], to_weight[l] = high[l];
+    MMME_UNROLL
+    for (int v = 0; v < vectors; ++v) {
+        store(sums + v * lanes, sum[v]);
+        store(moments + v * lanes, moment[v]);
+    }
+    ahead = own;
 }
 
-// Adds the block of samples from `row` on to the sums of the node where it begins and of the one where it ends: of all
-// groups, a few rows at a time, so that memory is read in its order.
+// Adds the block of samples from `row` on to the sums of the node where it begins and of the one where it ends, with
+// weights that fall from 1 to 0 and that rise from 0 to 1: of all groups, a few rows at a time, so that memory is read
+// in its order. These sums, of samples less those of the first row, lose no digit that counts in single precision.
 template <class Sample>
 void add_block(const ClipPower& job, std::ptrdiff_t row, double* begin, std::ptrdiff_t begin_stride, double* end,
                std::ptrdiff_t end_stride) {
-    constexpr int together = 16;
+    constexpr int together = 25;
     const Groups groups(job);
     const Rows<Sample> rows(job);
     const double step = 1.0 / job.block;
     for (int t = 0; t < job.block; t += together) {
         const int n = job.block - t < together ? job.block - t : together;
         const bool whole = groups.lanes == width && !rows.outside(row + t) && !rows.outside(row + t + n - 1);
+        const double all = step * n * (t + 0.5 * n);
+        Ahead ahead(rows[row + t + 2 * together], n * job.stride, n * groups.count);
         for (int group = 0; group < groups.count; ++group) {
-            double *to_begin = begin + group * begin_stride, *to_end = end + group * end_stride;
+            double* MMME_RESTRICT to_begin = begin + group * begin_stride;
+            double* MMME_RESTRICT to_end = end + group * end_stride;
             const int lane = groups.first(group);
-            const double weight = (t + 0.5) * step;
+            alignas(64) Sample sums[width], moments[width], reference[width] = {};
+            for (int l = 0; l < groups.lanes; ++l) reference[l] = rows[rows.turned(row + t)][lane + l];
             if (whole) {
-                const std::ptrdiff_t part = job.stride / groups.count; // fetched in the order of memory
-                add_rows(rows[row + t] + lane, job.stride, n, weight, step, rows[row + t + terms] + group * n * part,
-                         part, to_begin, to_end);
-                continue;
-            }
-            double turned[together * width] = {};
-            for (int i = 0; i < n; ++i) {
-                const bool outside = rows.outside(row + t + i);
-                const Sample* own = rows[rows.turned(row + t + i)] + lane;
-                const Sample* edge = rows.edge(row + t + i) + lane;
-                for (int l = 0; l < groups.lanes; ++l) {
-                    const double x = static_cast<double>(own[l]);
-                    turned[i * width + l] = outside ? 2 * static_cast<double>(edge[l]) - x : x;
+                sum_rows(rows[row + t] + lane, job.stride, n, reference, sums, moments, ahead);
+            } else {
+                alignas(64) Sample turned[together * width] = {}, none[width] = {};
+                for (int i = 0; i < n; ++i) {
+                    const bool outside = rows.outside(row + t + i);
+                    const Sample* own = rows[rows.turned(row + t + i)] + lane;
+                    const Sample* edge = rows.edge(row + t + i) + lane;
+                    for (int l = 0; l < groups.lanes; ++l)
+                        turned[i * width + l] =
+                            outside ? (edge[l] - own[l]) + (edge[l] - reference[l]) : own[l] - reference[l];
                 }
+                sum_rows(turned, width, n, none, sums, moments, ahead);
             }
-            add_rows(turned, width, n, weight, step, turned, 0, to_begin, to_end);
+            MMME_LANES
+            for (int l = 0; l < width; ++l) {
+                const double r = static_cast<double>(reference[l]), sum = static_cast<double>(sums[l]);
+                const double rising = step * (t * sum + static_cast<double>(moments[l])) + all * r;
+                to_begin[l] += sum + n * r - rising;
+                to_end[l] += rising;
+            }
         }
     }
 }
@@ -276,13 +319,22 @@ std::ptrdiff_t first_after(std::ptrdiff_t row, std::ptrdiff_t from, std::ptrdiff
     return i < count ? i : count;
 }
 
+// Reads one value of each page of rows, for of a page of a file that is not mapped yet nothing can be fetched.
+template <class Sample> void touch(const Rows<Sample>& rows, std::ptrdiff_t begin, std::ptrdiff_t end) {
+    constexpr std::ptrdiff_t page = 4096 / sizeof(Sample);
+    if (rows.outside(begin) || rows.outside(end - 1)) return;
+    for (const volatile Sample* at = rows[begin]; at < rows[end - 1]; at += page) static_cast<void>(*at);
+}
+
 template <class Sample>
 void read(const ClipPower& job, double* sums, double* dft, std::ptrdiff_t begin, std::ptrdiff_t end, double* scratch) {
     const Layout at(job);
     const Groups groups(job);
     const std::ptrdiff_t stride = job.all_nodes * width;
+    const Rows<Sample> rows(job);
     double* outside = scratch + at.size; // sums of nodes that are not these
-    for (std::ptrdiff_t chunk = begin; chunk < end; ++chunk)
+    for (std::ptrdiff_t chunk = begin; chunk < end; ++chunk) {
+        touch(rows, (chunk + 1) * job.hop, (chunk + 2) * job.hop);
         for (int clip = 0; clip < job.clips; ++clip) {
             const std::ptrdiff_t row = chunk * job.hop, next = row + job.hop, start = job.starts[clip];
             const auto nodes = [&](std::ptrdiff_t from) {
@@ -302,9 +354,10 @@ void read(const ClipPower& job, double* sums, double* dft, std::ptrdiff_t begin,
                 return first_after(from, start + nearest, job.hop, job.windows);
             };
             for (std::ptrdiff_t i = windows(row); i < windows(next); ++i)
-                add_pairs<Sample>(job, job.near, start + i * job.hop, dft + (clip * job.windows + i) * at.window_dft,
-                                  scratch);
+                add_pairs<Sample>(job, job.near, start + i * job.hop, rows[next],
+                                  dft + (clip * job.windows + i) * at.window_dft, scratch);
         }
+    }
 }
 
 } // namespace
@@ -335,9 +388,10 @@ void clip_power(const ClipPower& job, const double* sums, double* dft, double* o
                 const std::ptrdiff_t clip = clip_of(first + i), node = (first + i) % job.windows * job.hop / job.block;
                 const double* own = sums + clip * job.all_nodes * job.lanes + (group * job.all_nodes + node) * width;
                 double* values = memory + at.values + i * at.window_values + group * at.group_values;
+                Ahead none(own, 0, 1);
                 for (std::ptrdiff_t k = 0; k < job.nodes; k += terms)
                     product_of(job.n_values, job.slow + k * job.n_values, job.n_values, own + k * width,
-                               job.nodes - k < terms ? job.nodes - k : terms, values);
+                               job.nodes - k < terms ? job.nodes - k : terms, values, none);
             }
         for (std::ptrdiff_t i = first; i < first + n; ++i) {
             const std::ptrdiff_t start = job.starts[clip_of(i)] + i % job.windows * job.hop;

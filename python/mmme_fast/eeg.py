@@ -487,10 +487,11 @@ class _Plan:
                 power: NDArray[Any] = self._powers_by_fft(data, starts - first, threads)
             else:
                 power = self._powers_by_kernel(data, starts - first, route, first, threads)
-            finite = np.isfinite(power.astype(np.float32, copy=False))
+            largest = np.float32(power.max(initial=0))
         # NaN and infinity go through to the output, which is far smaller to look through than the input.
-        if not finite.all():
-            window, channel = np.argwhere(~finite)[0, :2]
+        if not np.isfinite(largest):
+            with np.errstate(over="ignore"):
+                window, channel = np.argwhere(~np.isfinite(power.astype(np.float32, copy=False)))[0, :2]
             start = starts[window] - first
             bad = ~np.isfinite(data[channel, start : start + self.window])
             if not bad.any():
