@@ -387,6 +387,13 @@ def _undo(name: str) -> None:
     logger.info("cv2.%s: %d calls on mmme_fast, %d on stock OpenCV", name, ours, calls[name].total() - ours)
 
 
+def _unmet(conditions: tuple[_Condition, ...], call: _Call) -> str | None:
+    for reason, holds in conditions:
+        if not holds(call):
+            return reason
+    return None
+
+
 def _replacement(patch: Patch, stock: Callable[..., Any], opencv_threads: Callable[[], int]) -> Callable[..., Any]:
     count = calls[patch.name]
 
@@ -397,13 +404,12 @@ def _replacement(patch: Patch, stock: Callable[..., Any], opencv_threads: Callab
         except (TypeError, ValueError):  # missing or unknown arguments, flags that are no number
             reason = _REFUSED
         else:
-            for reason, holds in patch.conditions:
-                if not holds(call):
-                    break
-            else:
+            unmet = _unmet(patch.conditions, call)
+            if unmet is None:
                 count[OURS] += 1
                 small = call.prev.size < _WORTH_THREADS
                 return call.run(patch.kernel, 1 if small else max(1, min(get_num_threads(), opencv_threads())))
+            reason = unmet
         if reason not in count:
             logger.info("cv2.%s goes to stock OpenCV: %s", patch.name, reason)
         count[reason] += 1
