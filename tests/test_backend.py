@@ -199,10 +199,14 @@ def test_a_missing_extension_is_one_warning_and_a_broken_one_an_error(tmp_path: 
 
 
 def test_import_is_light() -> None:
-    result = run(
-        "import sys, mmme_fast; print([m for m in ('numba', 'cv2', 'mne', 'av', 'scipy') if m in sys.modules])"
-    )
+    code = "import sys, mmme_fast; {}; print([m for m in ('numba', 'cv2', 'mne', 'av', 'scipy') if m in sys.modules])"
+    result = run(code.format("[getattr(mmme_fast, name) for name in mmme_fast.__all__]"))
     assert result.stdout.strip() == "[]", result.stderr
+    assert set(mmme_fast.__all__) <= set(dir(mmme_fast))
+    with pytest.raises(AttributeError, match="module 'mmme_fast' has no attribute 'nothing'"):
+        mmme_fast.nothing  # type: ignore[attr-defined]  # noqa: B018
+    result = run("import sys, mmme_fast; print(sorted(m[10:] for m in sys.modules if m.startswith('mmme_fast.')))")
+    assert set(ast.literal_eval(result.stdout)) <= {"_arrays", "_backend", "_core", "patch"}, result.stderr
 
 
 def test_layers_import_downwards_only() -> None:

@@ -91,11 +91,12 @@ constexpr Index pitch_of(Index floats) {
 
 struct Level {
     int height, width;
-    Index row;    // floats computed of each row
+    Index row;    // floats computed of each row: whole groups of lanes
     Index stride; // floats from one row of a plane to the next
     double scale;
     Index offset; // of the level's coefficients in a prepared frame
     Index coefficients() const { return planes * stride * height; }
+    Index vectors() const { return (width + wide - 1) / wide * wide; } // floats of a row's vectors, which may be fewer
 };
 
 Level level_at(int height, int width, const Farneback& p, int k) {
@@ -703,6 +704,12 @@ MMME_INLINE void add_terms(Floats* to, const float* from, Index pitch, int place
         for (int c = 0; c < planes; ++c) to[c] += load_at(from + c * pitch, place + t * step);
 }
 
+// to[c] += weights[t] * the value of plane c at t, for all t.
+MMME_INLINE void add_weighted(Floats* to, const float* from, Index pitch, int count, const float* weights) {
+    for (int t = 0; t < count; ++t)
+        for (int c = 0; c < planes; ++c) to[c] += all(weights[t]) * load(from + c * pitch + t);
+}
+
 // The window's sums along a row of all five planes, and the flow that solves them. A box sums `step` neighbours
 // (partial), then every step-th of those sums.
 template <int fixed_length, int fixed_step>
@@ -711,6 +718,7 @@ MMME_NOINLINE void solve_row(float* row, const Window& window, const float* kern
     const Index pitch = sizes.pitch;
     const int length = fixed_length ? fixed_length : window.length, step = fixed_step ? fixed_step : window.step;
     const int radius = length / 2, steps = length / step, rest = steps * step, width = level.width;
+    const Index count = level.vectors();
     const bool gaussian = !fixed_length && window.gaussian, first = !fixed_length && window.first;
     for (int c = 0; c < planes; ++c) {
         float* plane = row + c * pitch;
@@ -720,19 +728,16 @@ MMME_NOINLINE void solve_row(float* row, const Window& window, const float* kern
             store(plane + width + i, after);
         }
     }
-    if (gaussian) {
-        for (int c = 0; c < planes; ++c)
-            weighted_sum(partial + c * pitch, level.row, length, kernel,
-                         [&](int t) { return row + c * pitch - radius + t; });
-    } else {
-        for (Index x = 0; x < level.row + length - step; x += wide) {
-            Floats sum[planes] = {};
+    for (Index x = 0; x < (gaussian ? count : count + length - step); x += wide) {
+        Floats sum[planes] = {};
+        if (gaussian)
+            add_weighted(sum, row + x - radius, pitch, length, kernel);
+        else
             add_terms(sum, row + x, pitch, -radius, 1, step);
-            for (int c = 0; c < planes; ++c) store(partial + c * pitch + x, sum[c]);
-        }
+        for (int c = 0; c < planes; ++c) store(partial + c * pitch + x, sum[c]);
     }
     const Floats bias = all(window.bias), one = all(1.0f);
-    for (Index x = 0; x < level.row; x += wide) {
+    for (Index x = 0; x < count; x += wide) {
         Floats sum[planes];
         for (int c = 0; c < planes; ++c) sum[c] = load(partial + c * pitch + x);
         if (!gaussian) {
@@ -804,15 +809,17 @@ public:
         if (!window.gaussian) {
             if (place == 0) fill(running, sizes.systems, 0.0f);
             if (solves)
-                sum_columns(slot(place + 1), systems, running, level.row, level.stride, sizes.pitch, sums);
+                sum_columns(slot(place + 1), systems, running, level.vectors(), level.stride, sizes.pitch, sums);
             else
                 add(running, systems, sizes.systems);
             if (place == window.length - 1)
                 for (int i = window.length - 2; i > 0; --i) add(slot(i), slot(i + 1), sizes.systems);
         } else if (solves) {
+            // All planes at once, with the gaps between them: short rows cost less than calls.
+            weighted_sum(running, sizes.systems, window.length, it->kernel,
+                         [&](int t) { return slot((place + 1 + t) % window.length); });
             for (int c = 0; c < planes; ++c)
-                weighted_sum(sums + c * sizes.pitch, level.row, window.length, it->kernel,
-                             [&](int t) { return slot((place + 1 + t) % window.length) + c * level.stride; });
+                std::memcpy(sums + c * sizes.pitch, running + c * level.stride, level.row * sizeof(float));
         }
         if (solves) solve(r - window.radius);
     }

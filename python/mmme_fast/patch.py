@@ -56,7 +56,7 @@ class _Call:
         self.parameters, self.solver, self.flags = parameters, solver, flags
         self._starts = starts
 
-    @functools.cached_property
+    @property
     def given(self) -> bool:
         """Whether cv2 writes into the flow given; one of another size or type it leaves alone."""
         flow = self.flow
@@ -68,7 +68,7 @@ class _Call:
 
     def run(self, kernel: Callable[..., None], threads: int) -> Any:
         """Return the flow, as cv2 does: the very array given for it, where there is one."""
-        flow = self.flow if self.given else np.empty((*self.prev.shape, 2), np.float32)
+        flow = self.flow if self.given else np.empty((*self.prev.shape, 2), _F32)
         seen = np.asarray(flow)
         out = seen if seen.flags.c_contiguous else seen.copy()
         kernel(_film(self.prev), _film(self.curr), out[None], self.starts, *self.parameters, threads)
@@ -79,9 +79,10 @@ class _Call:
 
 def _seen(frame: Any) -> Any:
     """What cv2 sees of an array: the memory, whatever the subclass, and no axis for a single channel."""
-    if not isinstance(frame, np.ndarray):
-        return frame
-    frame = np.asarray(frame)
+    if type(frame) is not np.ndarray:
+        if not isinstance(frame, np.ndarray):
+            return frame
+        frame = np.asarray(frame)
     return frame[:, :, 0] if frame.ndim == 3 and frame.shape[2] == 1 else frame
 
 
@@ -193,11 +194,13 @@ def _farneback_takes(call: _Call) -> bool:
 
 
 def _farneback_kernel(prev: NDArray[Any], curr: NDArray[Any], *rest: Any) -> None:
+    kernels().farneback(_scaled(prev), _scaled(curr), *rest)
+
+
+def _scaled(frame: NDArray[Any]) -> NDArray[Any]:
     # cv2 takes deeper frames at their own scale; our kernel multiplies floats by 255.
-    kernels().farneback(*(f if f.dtype == _U8 else _scaled(f) for f in (prev, curr)), *rest)
-
-
-def _scaled(frame: NDArray[Any]) -> NDArray[np.float32]:
+    if frame.dtype == _U8:
+        return frame
     scaled: NDArray[np.float32] = np.multiply(frame, np.float32(1 / 255), dtype=np.float32, casting="unsafe")
     return scaled
 
@@ -384,6 +387,13 @@ def _undo(name: str) -> None:
     logger.info("cv2.%s: %d calls on mmme_fast, %d on stock OpenCV", name, ours, calls[name].total() - ours)
 
 
+def _unmet(conditions: tuple[_Condition, ...], call: _Call) -> str | None:
+    for reason, holds in conditions:
+        if not holds(call):
+            return reason
+    return None
+
+
 def _replacement(patch: Patch, stock: Callable[..., Any], opencv_threads: Callable[[], int]) -> Callable[..., Any]:
     count = calls[patch.name]
 
@@ -394,7 +404,7 @@ def _replacement(patch: Patch, stock: Callable[..., Any], opencv_threads: Callab
         except (TypeError, ValueError):  # missing or unknown arguments, flags that are no number
             reason = _REFUSED
         else:
-            unmet = next((reason for reason, holds in patch.conditions if not holds(call)), None)
+            unmet = _unmet(patch.conditions, call)
             if unmet is None:
                 count[OURS] += 1
                 small = call.prev.size < _WORTH_THREADS

@@ -18,24 +18,23 @@ def flow_between(prev, curr):
     )
 
 
-def difference(a, b):
-    magnitude_a, angle_a = cv2.cartToPolar(a[..., 0], a[..., 1])
-    magnitude_b, _ = cv2.cartToPolar(b[..., 0], b[..., 1])
-    quadrant = (angle_a / (np.pi / 2)).astype(int) % 4
-    main = quadrant == np.bincount(quadrant.ravel(), minlength=4).argmax()
-    values = np.sort((magnitude_a - magnitude_b)[main])[::-1]
-    return values[: max(1, len(values) // 3)].mean()
-
-
 def main(folder, k, out):
     images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(Path(folder).glob("*.png"))]
+    rows, columns = (
+        [slice(part[0], part[-1] + 1) for part in np.array_split(np.arange(size), BLOCKS)] for size in images[0].shape
+    )
+    blocks = [(y, x) for y in rows for x in columns]
     result = []
     for i in range(k, len(images) - k):
         a, b = flow_between(images[i - k], images[i]), flow_between(images[i - k], images[i + k])
-        rows = zip(np.array_split(a, BLOCKS), np.array_split(b, BLOCKS), strict=True)
-        blocks = [p for row in rows for p in zip(*(np.array_split(f, BLOCKS, axis=1) for f in row), strict=True)]
-        result.append([difference(*block) for block in blocks])
-    np.save(out, np.array(result))
+        magnitude, angle = cv2.cartToPolar(a[..., 0], a[..., 1])
+        quadrant = (angle / (np.pi / 2)).astype(int) % 4
+        difference = magnitude - cv2.magnitude(b[..., 0], b[..., 1])
+        for block in blocks:
+            main = quadrant[block] == np.bincount(quadrant[block].ravel(), minlength=4).argmax()
+            values = np.sort(difference[block][main])[::-1]
+            result.append(values[: max(1, len(values) // 3)].mean())
+    np.save(out, np.reshape(result, (-1, BLOCKS**2)))
 
 
 if __name__ == "__main__":
