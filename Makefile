@@ -1,7 +1,7 @@
 # make demo           install into .venv and spot the expressions of a film that the package makes itself
 # make test           install what the tests need and run them
 # make test-opencv4   the flow methods and the patch of cv2 once more, with the older OpenCV
-# make test-sanitize  the flow methods once more, under AddressSanitizer and UndefinedBehaviorSanitizer
+# make test-sanitize  the tests of all that is native, under AddressSanitizer and UndefinedBehaviorSanitizer
 # make test-threads   what runs on several threads once more, under ThreadSanitizer
 # make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
 # make cases          10,000 cases of native kernels beside their Numba twins

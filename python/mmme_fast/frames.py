@@ -54,6 +54,7 @@ FILMS = (
 _STRICT = {"err_detect": "explode+crccheck"}
 # Containers and file names often count time in milliseconds: a step of that size says nothing about the camera.
 _TICK = 1e-3
+_DIGITS = re.compile(r"(\d+)")
 # Bytes of chunks that may wait to be taken, at least one and at most four chunks: who takes them works in bursts, on a
 # span of some seconds at a time, and meanwhile the decoder must not come to a stand.
 _WAITING = 1 << 25
@@ -617,40 +618,47 @@ class _Folder(_Source):
     def __init__(self, path: Path, grey: Grey) -> None:
         super().__init__(str(path))
         self._grey = grey
-        images = [p for p in path.iterdir() if p.suffix.lower() in _DECODERS and not p.name.startswith(".")]
-        kinds = sorted({_DECODERS[p.suffix.lower()] for p in images})
+        stems = {
+            name: stem
+            for name in os.listdir(path)
+            for stem, suffix in [os.path.splitext(name)]
+            if suffix.lower() in _DECODERS and not name.startswith(".")
+        }
+        images = sorted(stems, key=_natural)
+        kinds = sorted({_DECODERS[name[len(stem) :].lower()] for name, stem in stems.items()})
         if len(images) < 2:
             raise ValueError(f"{path} must hold at least 2 images ({', '.join(_DECODERS)}), got {len(images)}")
         if len(kinds) > 1:
             raise ValueError(f"{path} must hold one kind of image, got {' and '.join(kinds)}")
         self._codec = kinds[0]
-        times = {p: t for p in images if (t := _time_in_name(p.stem)) is not None}
-        self._images = sorted(images, key=lambda p: _natural(p.name))
+        times = {name: time for name in images if (time := _time_in_name(stems[name])) is not None}
         self._times = [math.nan] * len(images)
         if len(times) == len(images):
-            self._images.sort(key=times.__getitem__)
-            start = times[self._images[0]]
-            self._times = [(times[p] - start).total_seconds() for p in self._images]
-            self.names = [p.stem for p in self._images]
+            images.sort(key=times.__getitem__)
+            start = times[images[0]]
+            self._times = [(times[name] - start).total_seconds() for name in images]
+            self.names = [stems[name] for name in images]
         elif times:
             self.notes.append(f"only {len(times)} of {len(images)} file names state a time, so none is used")
         self.rate = _rate(np.array(self._times))
+        self._images = images
         self.declared = len(images)
         self._plain = False
         if self._codec == "tiff":
             # A pass over the images reports what is wrong.
-            with self._images[0].open("rb", buffering=0) as file, suppress(_BreakOff):
+            with open(path / images[0], "rb", buffering=0) as file, suppress(_BreakOff):
                 self._plain = any(page.plain(file) for page in islice(_TiffPage.walk(file), 1))
 
     def read(self, box: Box | None, threads: int) -> Pictures:
         known: _Around | None = None
 
-        def picture(path: Path, time: float, scratch: _Scratch) -> _Picture:
+        def picture(name: str, time: float, scratch: _Scratch) -> _Picture:
             nonlocal known
+            path = os.path.join(self.name, name)
             with open(path, "rb", buffering=0) as file:
                 try:
                     if self._codec != "tiff":
-                        return _still(self._codec, file.read(), box, self._grey, time, path.name)
+                        return _still(self._codec, file.read(), box, self._grey, time, name)
                     layout = known  # another thread may replace it
                     if layout is not None and layout.fits(file):
                         page = layout.page
@@ -660,11 +668,11 @@ class _Folder(_Source):
                             raise ValueError(f"{path} must hold one page; open a multi-page TIFF by itself")
                         page = pages[0]
                         known = page.around(file)
-                    return page.picture(file, box, self._grey, time, path.name, scratch)
+                    return page.picture(file, box, self._grey, time, name, scratch)
                 except _BreakOff as error:
-                    raise _BreakOff(f"{path.name} cannot be decoded: {error}") from error
+                    raise _BreakOff(f"{name} cannot be decoded: {error}") from error
 
-        jobs = (partial(picture, path, time) for path, time in zip(self._images, self._times, strict=True))
+        jobs = (partial(picture, name, time) for name, time in zip(self._images, self._times, strict=True))
         return _ahead(jobs, 1 if self._plain else threads)
 
 
@@ -1144,7 +1152,7 @@ def _taps(before: int, after: int) -> tuple[Array, Array]:
 
 def _natural(name: str) -> tuple[list[str | int], str]:
     """Sort key that takes digits as numbers: frame2 before frame10."""
-    parts = re.split(r"(\d+)", name.lower())
+    parts = _DIGITS.split(name.lower())
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
