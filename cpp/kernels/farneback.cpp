@@ -563,6 +563,12 @@ MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin,
     for (int j = 0; j < rows; ++j) lines[j] = row.next + planes * stride * clamp(top + j, 0, level.height - 1) + column;
     const float* a = row.prev + begin;
     float* to = row.to + begin;
+    // What the next row will read: rows are too short for the processor to see where they go.
+    for (int c = 0; c < planes; ++c)
+        for (int i = 0; i < count; i += lanes) {
+            MMME_PREFETCH(a + (planes + c) * stride + i);
+            MMME_PREFETCH(lines[rows - 1] + (planes + c) * stride + i);
+        }
     float numbers[wide];
     for (int i = 0; i < wide; ++i) numbers[i] = static_cast<float>(begin + i);
     Floats at = load(numbers);
