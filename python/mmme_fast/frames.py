@@ -776,7 +776,7 @@ def _still(codec: str, data: bytes, box: Box | None, grey: Grey, time: float, na
 
 
 class _Fresh:
-    """New arrays of one shape, in memory to which nothing refers any more where there is such."""
+    """New arrays of one shape, in memory to which nothing refers any more where there is such; only one is kept."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._shape = shape
@@ -784,11 +784,16 @@ class _Fresh:
         self._memory: list[Array] = []
 
     def __call__(self) -> Array:
+        used, spare = [], None
         for memory, references in zip(self._memory, _references(self._memory), strict=True):
-            if references == _UNUSED:
-                return memory[:]  # every view of it refers to the memory itself
-        self._memory.append(np.empty(self._shape, self._dtype))
-        return self._memory[-1][:]
+            if references == _UNUSED:  # every view of it refers to the memory itself
+                spare = memory
+            else:
+                used.append(memory)
+        if spare is None:
+            spare = np.empty(self._shape, self._dtype)
+        self._memory = [*used, spare]
+        return spare[:]
 
 
 def _references(arrays: list[Array]) -> list[int]:
