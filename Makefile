@@ -41,11 +41,13 @@ build/opencv4: | $(BIN)/python
 RUNTIMES := $$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)
 SANITIZED := LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized
 
-# Compilers, browsers and pages under the sanitizers would tell nothing, and twins are what `make fuzz` runs.
+# Compilers, browsers and pages under the sanitizers would tell nothing, and twins are what `make fuzz` runs. What
+# measures or limits the memory of a process measures theirs.
 UNSANITIZED := build docs bench report twins
+MEMORY := little_memory or release_reaches or damage_at_random
 
 test-sanitize: build/sanitized
-	$(SANITIZED) $(PYTEST) -k "not numba and not little_memory" $(UNSANITIZED:%=--ignore=tests/test_%.py) $(ARGS)
+	$(SANITIZED) $(PYTEST) -k "not numba and not ($(MEMORY))" $(UNSANITIZED:%=--ignore=tests/test_%.py) $(ARGS)
 
 # Python is not sanitized here either. A fork is not for ThreadSanitizer, and its memory must lie where it expects it.
 test-threads: build/sanitized-threads
