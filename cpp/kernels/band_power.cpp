@@ -342,7 +342,7 @@ struct OverlappingLayout {
         power = running + all * lanes;
         weights = power + (all / 2 + 1) * lanes;
         ranges = weights + padded(job.n_bands * all / 2);
-        references = padded(ranges + 2 * static_cast<std::ptrdiff_t>(job.n_bands));
+        references = padded(ranges + 3 * static_cast<std::ptrdiff_t>(job.n_bands));
         size = references + shared * 2 * static_cast<std::ptrdiff_t>(segments) * lanes;
     }
 
@@ -667,8 +667,9 @@ void powers(const OverlappingBandPower& job, const OverlappingLayout& at, const 
     }
 }
 
-// Sums the bands' weights times powers, and writes (lane, band).
-void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, const float* scratch, int used,
+// Sums the bands' weights times powers, and writes (lane, band); of `whole` lanes whole vectors, if there are no more
+// bands than lanes, because what is too much of them lies in bands that are still to come.
+void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, const float* scratch, int used, int whole,
                float* to) {
     const float* power = scratch + at.power + lanes; // the first one is of no bin
     const std::int32_t* ranges = reinterpret_cast<const std::int32_t*>(scratch + at.ranges);
@@ -678,25 +679,33 @@ void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, con
         Vec totals[lanes];
         MMME_UNROLL
         for (int l = 0; l < lanes; ++l) totals[l] = Vec{};
-        for (int k = 0; k < n; ++k, weights += at.groups * wide, ranges += 2) {
+        for (int k = 0; k < n; ++k, weights += at.groups * wide, ranges += 3) {
             Vec sums[4] = {};
-            int b = ranges[0];
-            for (; b + 3 < ranges[1]; b += 4) {
-                MMME_UNROLL
-                for (int i = 0; i < 4; ++i) sums[i] += weights[b + i] * load(power + (b + i) * lanes);
+            const float *own = power + ranges[0] * lanes, *weight = weights + ranges[0];
+            int left = ranges[1] - ranges[0];
+            if (ranges[2]) {
+                for (; left >= 4; left -= 4, own += 4 * lanes) {
+                    MMME_UNROLL
+                    for (int i = 0; i < 4; ++i) sums[i] += load(own + i * lanes);
+                }
+                for (; left; --left, own += lanes) sums[0] += load(own);
+                totals[k] = *weight * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
+                continue;
             }
-            for (; b < ranges[1]; ++b) sums[0] += weights[b] * load(power + b * lanes);
+            for (; left >= 4; left -= 4, own += 4 * lanes, weight += 4) {
+                MMME_UNROLL
+                for (int i = 0; i < 4; ++i) sums[i] += weight[i] * load(own + i * lanes);
+            }
+            for (; left; --left, own += lanes, ++weight) sums[0] += *weight * load(own);
             totals[k] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
         }
         transpose(totals);
-        // A whole vector goes where what is too much of it lies in bands that are still to come.
-        const int end = used * job.n_bands, exact = n == lanes || job.n_bands > lanes;
-        for (int l = 0; l < used; ++l) {
-            float* own = to + l * static_cast<std::ptrdiff_t>(job.n_bands) + first;
-            if (!job.add && (exact ? n == lanes : l * job.n_bands + lanes <= end)) {
+        float* own = to + first;
+        int l = 0;
+        if (!job.add)
+            for (const int end = n == lanes ? used : first ? 0 : whole; l < end; ++l, own += job.n_bands)
                 store(own, totals[l]);
-                continue;
-            }
+        for (; l < used; ++l, own += job.n_bands) {
             alignas(64) float values[lanes];
             store(values, totals[l]);
             for (int k = 0; k < n; ++k) own[k] = job.add ? own[k] + values[k] : values[k];
@@ -717,6 +726,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         return out + (job.order[i] * job.channels + group * lanes) * job.n_bands;
     };
     constexpr int ahead = 8;
+    const int spare = own.used * job.n_bands - lanes, whole = spare < 0 ? 0 : spare / job.n_bands + 1;
     const std::ptrdiff_t block = anchor - n, low = start(begin), high = start(end - 1) + n;
     float* offsets = scratch + at.offsets; // of the segments before the anchor, then of those after it
     float* offsets_after = offsets + static_cast<std::ptrdiff_t>(at.segments) * lanes;
@@ -829,7 +839,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         const float* before = scratch + at.dfts + at.of(1, static_cast<int>(shared ? j : i - begin)) * lanes;
         powers(job, at, table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n), before, running,
                scratch + at.power);
-        sum_bands(job, at, scratch, own.used, written(i));
+        sum_bands(job, at, scratch, own.used, whole, written(i));
     }
     known = anchor + at.cut(job, j);
 }
@@ -1002,10 +1012,11 @@ std::size_t overlapping_scratch(const OverlappingBandPower& job) {
 void overlapping_band_power(const OverlappingBandPower& job, const float* table, float* out, std::ptrdiff_t group,
                             std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch) {
     const OverlappingLayout at(job);
-    std::int32_t* ranges = reinterpret_cast<std::int32_t*>(scratch + at.ranges); // of weights that are not 0
-    for (int k = 0; k < job.n_bands; ++k, ranges += 2) {
+    // Of weights that are not 0, and whether they are alike.
+    std::int32_t* ranges = reinterpret_cast<std::int32_t*>(scratch + at.ranges);
+    for (int k = 0; k < job.n_bands; ++k, ranges += 3) {
         float* weights = scratch + at.weights + static_cast<std::ptrdiff_t>(k) * at.groups * wide;
-        ranges[0] = ranges[1] = 0;
+        ranges[0] = ranges[1] = 0, ranges[2] = 1;
         int b = 0;
         neighbourhood(job, [&](int place, int bin) {
             weights[place] = 0;
@@ -1016,6 +1027,7 @@ void overlapping_band_power(const OverlappingBandPower& job, const float* table,
             if (!ranges[1]) ranges[0] = place;
             ranges[1] = place + 1;
         });
+        for (int i = ranges[0]; i < ranges[1]; ++i) ranges[2] &= weights[i] == weights[ranges[0]];
     }
     const auto start = [&](std::ptrdiff_t i) { return job.starts[job.order[i]]; };
     std::ptrdiff_t known = -job.window;
