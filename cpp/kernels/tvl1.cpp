@@ -250,10 +250,11 @@ Sample sample_apart(const Prepared& image, const Taps& tx, const Taps& ty) {
 void warp(const State& s, const Prepared& prev, const Prepared& curr, float bound, int begin, int end) {
     // Positions beyond these lie in the zeros and so may move there; the padding of a row need not.
     const int last_x = padded(s.at.width) + 1, last_y = s.at.height + 1;
-    constexpr int soon = 4; // rows ahead: iterations have driven the frame out of the cache
+    constexpr int soon = 4; // rows ahead: iterations have driven both frames out of the cache
     for (int y = begin; y < end; ++y)
         for (int x = 0; x < s.at.width; x += Vec::size) {
             for (int c = 0; c < channels; ++c) MMME_PREFETCH(curr.row(static_cast<Channel>(c), y + soon) + x);
+            MMME_PREFETCH(prev.row(grey, y + 1) + x);
             const Vec u = load(s.flow(0, u1, y) + x), v = load(s.flow(0, u2, y) + x);
             Taps tx = find_taps<1>(x, u, last_x), ty = find_taps<0>(y, v, last_y);
             Sample at;
