@@ -292,14 +292,16 @@ struct Steps {
 template <bool primal, bool dual> float sweep(const State& s, const Steps& steps, int y, int y_below) {
     constexpr int size = Vec::size;
     const int last = (s.at.width - 1) / size * size, in_last = s.at.width - 1 - last;
-    // Rows and planes are whole pitches apart, by which the compiler reaches them all from few pointers.
-    const std::ptrdiff_t pitch = s.at.pitch;
-    float *const here = s.row(y), *const above = here - fields * pitch;
-    float *const here11 = s.row(p11, y), *const here21 = here11 + pitch;
-    float *const above11 = here11 - dual_planes * pitch, *const above21 = above11 + pitch;
-    float *const flow1 = s.flow(0, u1, y_below), *const flow2 = flow1 + pitch;
-    float* const top1 = !dual ? flow1 : primal ? flow1 - flow_planes * pitch : s.flow(0, u1, y - 1);
-    float* const top2 = top1 + pitch;
+    const float* MMME_RESTRICT here = s.row(y);
+    const float* MMME_RESTRICT here11 = s.row(p11, y);
+    const float* MMME_RESTRICT here21 = s.row(p21, y);
+    float* MMME_RESTRICT above = s.row(y - 1);
+    float* MMME_RESTRICT above11 = s.row(p11, y - 1);
+    float* MMME_RESTRICT above21 = s.row(p21, y - 1);
+    float* MMME_RESTRICT flow1 = s.flow(0, u1, y_below);
+    float* MMME_RESTRICT flow2 = s.flow(0, u2, y_below);
+    const float* MMME_RESTRICT top1 = s.flow(0, u1, dual ? y - 1 : y);
+    const float* MMME_RESTRICT top2 = s.flow(0, u2, dual ? y - 1 : y);
     const Vec tau = broadcast(steps.tau), taut = broadcast(steps.taut), one = broadcast(1.0f);
     Vec changes = broadcast(0.0f);
 
