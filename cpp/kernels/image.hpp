@@ -50,20 +50,35 @@ struct Plane {
 // to = gain * from resized. columns: scratch for to.width taps.
 MMME_INLINE void resize_linear(const Plane& from, const Plane& to, double ratio_y, double ratio_x, float gain,
                                Tap* columns, const Rows& rows) {
+    constexpr int most = 128; // columns at a time
     for (int x = 0; x < to.width; ++x) columns[x] = tap(x, from.width, ratio_x);
     rows(to.height, [&](int begin, int end) {
-        for (int y = begin; y < end; ++y) {
-            const Tap line = tap(y, from.height, ratio_y);
-            const float* MMME_RESTRICT top = from.row(line.index);
-            const float* MMME_RESTRICT bottom = from.row(line.index + line.step);
-            const Tap* MMME_RESTRICT column = columns;
-            float* MMME_RESTRICT out = to.row(y);
-            for (int x = 0; x < to.width; ++x) { // four values from anywhere: scalar on every instruction set
-                const Tap c = column[x];
-                const float* a = top + c.index;
-                const float* b = bottom + c.index;
-                const float t = a[0] + c.weight * (a[c.step] - a[0]), u = b[0] + c.weight * (b[c.step] - b[0]);
-                out[x] = gain * (t + line.weight * (u - t));
+        for (int x0 = 0; x0 < to.width; x0 += most) {
+            const int n = to.width - x0 < most ? to.width - x0 : most;
+            // The last two rows of `from` that were needed, resized along x: neighbouring rows of `to` share them.
+            float lines[2][most];
+            int held[2] = {-1, -1};
+            const auto line = [&](int y) -> const float* {
+                float* MMME_RESTRICT out = lines[y % 2];
+                if (held[y % 2] != y) {
+                    const Tap* MMME_RESTRICT column = columns + x0;
+                    const float* row = from.row(y);
+                    for (int x = 0; x < n; ++x) { // two values from anywhere: scalar on every instruction set
+                        const Tap c = column[x];
+                        const float* a = row + c.index;
+                        out[x] = a[0] + c.weight * (a[c.step] - a[0]);
+                    }
+                    held[y % 2] = y;
+                }
+                return out;
+            };
+            for (int y = begin; y < end; ++y) {
+                const Tap t = tap(y, from.height, ratio_y);
+                const float* top = line(t.index);
+                const float* bottom = line(t.index + t.step);
+                float* MMME_RESTRICT out = to.row(y) + x0;
+                MMME_IVDEP
+                for (int x = 0; x < n; ++x) out[x] = gain * (top[x] + t.weight * (bottom[x] - top[x]));
             }
         }
     });

@@ -250,8 +250,11 @@ Sample sample_apart(const Prepared& image, const Taps& tx, const Taps& ty) {
 void warp(const State& s, const Prepared& prev, const Prepared& curr, float bound, int begin, int end) {
     // Positions beyond these lie in the zeros and so may move there; the padding of a row need not.
     const int last_x = padded(s.at.width) + 1, last_y = s.at.height + 1;
+    constexpr int soon = 4; // rows ahead: iterations have driven both frames out of the cache
     for (int y = begin; y < end; ++y)
         for (int x = 0; x < s.at.width; x += Vec::size) {
+            for (int c = 0; c < channels; ++c) MMME_PREFETCH(curr.row(static_cast<Channel>(c), y + soon) + x);
+            MMME_PREFETCH(prev.row(grey, y + 1) + x);
             const Vec u = load(s.flow(0, u1, y) + x), v = load(s.flow(0, u2, y) + x);
             Taps tx = find_taps<1>(x, u, last_x), ty = find_taps<0>(y, v, last_y);
             Sample at;
@@ -302,14 +305,10 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
     const Vec tau = broadcast(steps.tau), taut = broadcast(steps.taut), one = broadcast(1.0f);
     Vec changes = broadcast(0.0f);
 
-    // The dual step of a vector ends one vector later, when its square roots are there.
-    struct Gradient {
-        Vec ax, ay, bx, by, a, b;
-    };
-    const auto begin = [&](int x, auto is_last) {
-        const float* field = here + x * fields;
-        Vec a = load(flow1 + x), b = load(flow2 + x);
+    const auto update = [&](int x) {
         if constexpr (primal) {
+            const float* field = here + x * fields;
+            const Vec a = load(flow1 + x), b = load(flow2 + x);
             const Vec ex = load(field + unit_x * size), ey = load(field + unit_y * size);
             const Vec d = limit(fma(ex, a, fma(ey, b, load(field + residual * size))), load(field + reach * size));
             const Vec da = fnma(d, ex,
@@ -318,12 +317,17 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
             const Vec db = fnma(d, ey,
                                 (load(here21 + x) - load_unaligned(here21 + x - 1)) +
                                     (load(field + p22 * size) - load(above + x * fields + p22 * size)));
-            a = a + da;
-            b = b + db;
-            store(flow1 + x, a);
-            store(flow2 + x, b);
+            store(flow1 + x, a + da);
+            store(flow2 + x, b + db);
             changes = fma(da, da, fma(db, db, changes));
         }
+    };
+    // The dual step of a vector begins one vector after its update and ends one vector later, so that each of the three
+    // finds what it needs when its turn comes: their chains of operations are longer than a core looks ahead.
+    struct Gradient {
+        Vec ax, ay, bx, by, a, b;
+    };
+    const auto begin = [&](int x, auto is_last) {
         Gradient g{};
         if constexpr (dual) {
             const Vec a0 = load(top1 + x), b0 = load(top2 + x);
@@ -333,8 +337,8 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
                 g.ax = first_lanes(g.ax, in_last);
                 g.bx = first_lanes(g.bx, in_last);
             }
-            g.ay = a - a0;
-            g.by = b - b0;
+            g.ay = load(flow1 + x) - a0;
+            g.by = load(flow2 + x) - b0;
             g.a = sqrt(fma(g.ax, g.ax, g.ay * g.ay));
             g.b = sqrt(fma(g.bx, g.bx, g.by * g.by));
         }
@@ -342,7 +346,7 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
     };
     const auto end = [&](int x, const Gradient& g) {
         if constexpr (dual) {
-            float* field = above + x * fields;
+            float* const field = above + x * fields;
             const Vec na = fma(taut, g.a, one), nb = fma(taut, g.b, one);
             const Vec both = reciprocal(na * nb), ra = both * nb, rb = both * na;
             store(above11 + x, fma(tau, g.ax, load(above11 + x)) * ra);
@@ -353,13 +357,16 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
     };
     using No = std::false_type;
     using Yes = std::true_type;
+    update(0);
     if (last == 0) {
         end(0, begin(0, Yes()));
     } else {
+        update(size);
         Gradient g = begin(0, No());
-        for (int x = size; x < last; x += size) {
-            const Gradient next = begin(x, No());
-            end(x - size, g);
+        for (int x = 2 * size; x <= last; x += size) {
+            update(x);
+            const Gradient next = begin(x - size, No());
+            end(x - 2 * size, g);
             g = next;
         }
         const Gradient next = begin(last, Yes());
