@@ -234,7 +234,7 @@ def test_farneback_iterations_in_flight(backend: str, options: dict[str, Any]) -
     """On one thread iterations of a large level follow each other closely, on several each waits for the last."""
     if backend == "numba":
         pytest.skip("the twin does one iteration after the other")
-    prev, curr = moved_pair(80, 512, reach=3.0)
+    prev, curr = moved_pair(270, 500, reach=3.0)
     options = {"levels": 0, "iterations": 10, **options}
     np.testing.assert_array_equal(
         farneback(prev, curr, threads=1, **options), farneback(prev, curr, threads=2, **options)
