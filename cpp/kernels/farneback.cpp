@@ -399,37 +399,25 @@ MMME_INLINE void expand_down(const Expansion& e, const float* const* above, cons
     }
 }
 
-// Likewise over columns.
+// Likewise sums over columns with even taps and, unless those are null, with odd ones.
 template <int n, int vectors>
-MMME_INLINE void expand_across(const Expansion& e, const float* s, const float* d, const float* q, Index x, float* to,
-                               Index stride) {
-    Floats yi[vectors], xi[vectors], yyi[vectors], xxi[vectors], xyi[vectors];
+MMME_INLINE void expand_across(const float* from, Index x, const float* even, float* to_even, const float* odd,
+                               float* to_odd) {
+    Floats sum[vectors], difference[vectors];
     for (int v = 0; v < vectors; ++v) {
-        const Index i = x + v * wide;
-        yi[v] = all(e.y[0]) * load(d + i);
-        xi[v] = Floats{};
-        yyi[v] = all(e.g[0]) * load(q + i);
-        xxi[v] = all(e.xx[0]) * load(s + i);
-        xyi[v] = Floats{};
+        sum[v] = all(even[0]) * load(from + x + v * wide);
+        difference[v] = Floats{};
     }
     MMME_UNROLL
     for (int k = 1; k <= n; ++k)
         for (int v = 0; v < vectors; ++v) {
-            const Index i = x + v * wide;
-            const Floats s0 = load(s + i - k), s1 = load(s + i + k), d0 = load(d + i - k), d1 = load(d + i + k);
-            xi[v] += all(e.x[k]) * (s1 - s0);
-            xxi[v] += all(e.xx[k]) * (s1 + s0);
-            yi[v] += all(e.y[k]) * (d1 + d0);
-            xyi[v] += all(e.xy[k]) * (d1 - d0);
-            yyi[v] += all(e.g[k]) * (load(q + i + k) + load(q + i - k));
+            const Floats a = load(from + x + v * wide - k), b = load(from + x + v * wide + k);
+            sum[v] += all(even[k]) * (b + a);
+            if (odd) difference[v] += all(odd[k]) * (b - a);
         }
     for (int v = 0; v < vectors; ++v) {
-        float* out = to + x + v * wide;
-        store(out, yi[v]);
-        store(out + stride, xi[v]);
-        store(out + 2 * stride, yyi[v]);
-        store(out + 3 * stride, xxi[v]);
-        store(out + 4 * stride, xyi[v]);
+        store(to_even + x + v * wide, sum[v]);
+        if (odd) store(to_odd + x + v * wide, difference[v]);
     }
 }
 
@@ -450,9 +438,17 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
     for (; x + 4 * wide <= level.row; x += 4 * wide) expand_down<n, 4>(e, above, below, x, s, d, q);
     for (; x < level.row; x += wide) expand_down<n, 1>(e, above, below, x, s, d, q);
     for (int i = 0; i < 3; ++i) extend(s + i * pitch, level.width, reach, level.row - level.width + reach);
+    const auto across = [&](auto number) {
+        constexpr int vectors = decltype(number)::value;
+        for (; x + vectors * wide <= level.row; x += vectors * wide) {
+            expand_across<n, vectors>(d, x, e.y, to, e.xy, to + 4 * stride);
+            expand_across<n, vectors>(s, x, e.xx, to + 3 * stride, e.x, to + stride);
+            expand_across<n, vectors>(q, x, e.g, to + 2 * stride, nullptr, nullptr);
+        }
+    };
     x = 0;
-    for (; x + 2 * wide <= level.row; x += 2 * wide) expand_across<n, 2>(e, s, d, q, x, to, stride);
-    for (; x < level.row; x += wide) expand_across<n, 1>(e, s, d, q, x, to, stride);
+    across(Number<4>{});
+    across(Number<1>{});
     for (int c = 0; c < planes; ++c) fill(to + c * stride + level.row, stride - level.row, 0.0f); // taps may touch it
 }
 
