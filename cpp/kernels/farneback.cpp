@@ -539,14 +539,8 @@ struct SystemsRow {
     const float *u, *v, *weights; // of the row
     float *to, *sums;             // sums down the columns of what is in the window
     Index pitch;                  // from one plane of the sums to the next
-    bool plain;                   // away from the edge
+    bool box, plain;              // the sums are wanted; the row is away from the edge
 };
-
-// A value, or a vector of them, enters the window in the place of the one that leaves it.
-template <class Value> MMME_INLINE void enter(float* place, float* sum, Value value) {
-    store(sum, load<Value>(sum) + (value - load<Value>(place)));
-    store(place, value);
-}
 
 // Displacements that no frame reaches are cut, NaN too, so that they fit an integer.
 constexpr float limit = 65536.0f;
@@ -596,18 +590,21 @@ MMME_INLINE float inside(const Level& level, float x, float y) {
 // linear parts, both doubled, enters the window. a: the coefficients of the row; sampled(c): the next frame's where the
 // pixel points, 0 unless that is inside; mean: the weight, or twice the weight unless inside.
 template <class Value, class Sampled>
-MMME_INLINE void form(const float* a, Index stride, float* to, float* sums, Index pitch, Value u, Value v, Value weight,
-                      Value mean, Sampled&& sampled) {
+MMME_INLINE void form(const float* a, Index stride, float* to, float* sums, Index pitch, bool box, Value u, Value v,
+                      Value weight, Value mean, Sampled&& sampled) {
     const Value yy = (load<Value>(a + 2 * stride) + sampled(2)) * mean;
     const Value xx = (load<Value>(a + 3 * stride) + sampled(3)) * mean;
     const Value xy = (load<Value>(a + 4 * stride) + sampled(4)) * mean;
     const Value ry = (load<Value>(a) - sampled(0)) * weight + (yy * v + xy * u);
     const Value rx = (load<Value>(a + stride) - sampled(1)) * weight + (xy * v + xx * u);
-    enter(to, sums, yy * yy + xy * xy);
-    enter(to + stride, sums + pitch, (yy + xx) * xy);
-    enter(to + 2 * stride, sums + 2 * pitch, xx * xx + xy * xy);
-    enter(to + 3 * stride, sums + 3 * pitch, yy * ry + xy * rx);
-    enter(to + 4 * stride, sums + 4 * pitch, xy * ry + xx * rx);
+    const Value system[planes] = {yy * yy + xy * xy, (yy + xx) * xy, xx * xx + xy * xy, yy * ry + xy * rx,
+                                  xy * ry + xx * rx};
+    if (box)
+        for (int c = 0; c < planes; ++c) {
+            float* sum = sums + c * pitch;
+            store(sum, load<Value>(sum) + (system[c] - load<Value>(to + c * stride)));
+        }
+    for (int c = 0; c < planes; ++c) store(to + c * stride, system[c]);
 }
 
 // For a run of pixels whose taps are near each other. Taps are picked from two vectors a row; or the run's taps differ
@@ -618,6 +615,7 @@ MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin,
     const Level& level = row.level;
     const int end = begin + groups * lanes, left = begin + span.left, top = row.y + span.top;
     const Index stride = level.stride, pitch = row.pitch;
+    const bool box = row.box;
     const int column = clamp(left, begin - end - 2, level.width); // a run far outside the frame is sampled anywhere
     const float* lines[rows];
     for (int j = 0; j < rows; ++j) lines[j] = row.next + planes * stride * clamp(top + j, 0, level.height - 1) + column;
@@ -687,7 +685,7 @@ MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin,
             return rows == 2 ? sum[0] + sum[1] : sum[0] + sum[1] + sum[rows - 1];
         };
 #endif
-        form(a, stride, to, sums, pitch, u, v, weight, mean, sampled);
+        form(a, stride, to, sums, pitch, box, u, v, weight, mean, sampled);
         for (int j = 0; j < rows; ++j) lines[j] += wide;
         a += wide;
         flow += wide;
@@ -708,7 +706,7 @@ void form_far(const SystemsRow& row, int begin) {
             return MMME_FUSED(y1 * x1, from[c + next + 1], MMME_FUSED(y1 * x0, from[c + next], top_sum));
         };
         const float weight = row.weights[i];
-        form(row.prev + i, stride, row.to + i, row.sums + i, row.pitch, row.u[i], row.v[i], weight,
+        form(row.prev + i, stride, row.to + i, row.sums + i, row.pitch, row.box, row.u[i], row.v[i], weight,
              (2.0f - within) * weight, [&](int c) { return sampled(c * stride); });
     }
 }
@@ -901,10 +899,18 @@ private:
         const float* u = it->from + 2 * level.stride * y;
         if (!weighted || !plain(y)) edge_weights(level, y, weights);
         weighted = plain(y); // as all rows away from the edge are
-        const SystemsRow row{level,       y,       it->prev + planes * level.stride * y,
-                             it->next,    u,       u + level.stride,
-                             weights,     to,      sums,
-                             sizes.pitch, plain(y)};
+        const SystemsRow row{level,
+                             y,
+                             it->prev + planes * level.stride * y,
+                             it->next,
+                             u,
+                             u + level.stride,
+                             weights,
+                             to,
+                             sums,
+                             sizes.pitch,
+                             !it->window.gaussian,
+                             plain(y)};
         const int groups = static_cast<int>(level.row / lanes), most = chunk / lanes;
         for (int g = 0; g < groups; g += most) form_systems(row, g * lanes, smaller(groups - g, most));
     }
