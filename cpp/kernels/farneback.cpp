@@ -999,6 +999,7 @@ struct SolveMemory {
 };
 
 constexpr int in_flight = 8; // iterations at most
+constexpr int turn = 16;     // rows of one iteration before the next goes on: they share what is in the first cache
 // Levels of so few pixels go one iteration at a time: both frames' coefficients stay in the third cache anyway, and the
 // rows of several iterations crowd the second, which is larger in CPUs with AVX-512.
 constexpr Index resident = picks ? 1 << 15 : 1 << 17;
@@ -1024,15 +1025,15 @@ float* iterate(const float* prev, const float* next, float* from, float* to, flo
             const Iteration inner{prev, next, from, from, nullptr, level, window, kernel};
             const Iteration final{prev, next, from, from, ends ? result : nullptr, level, window, kernel};
             Pass pass[in_flight];
-            for (int t = 0; t < height + radius * passes; ++t)
-                for (int i = 0; i < passes; ++i) {
-                    const int r = t - i * radius; // the pass before has solved row r
-                    if (r == 0) {
-                        pass[i].start(i == passes - 1 ? final : inner, 0, memory + i * band);
-                        for (int above = -radius; above < 0; ++above) pass[i].step(above);
+            for (int t = 0; t < height + radius * passes; t += turn)
+                for (int i = 0; i < passes; ++i)
+                    for (int r = t - i * radius; r < t - i * radius + turn; ++r) { // the pass before has solved row r
+                        if (r == 0) {
+                            pass[i].start(i == passes - 1 ? final : inner, 0, memory + i * band);
+                            for (int above = -radius; above < 0; ++above) pass[i].step(above);
+                        }
+                        if (r >= 0 && r < height + radius) pass[i].step(r);
                     }
-                    if (r >= 0 && r < height + radius) pass[i].step(r);
-                }
         }
         return from;
     }
