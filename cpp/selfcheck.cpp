@@ -285,7 +285,7 @@ const Case cases[] = {
     CASE("farneback_u8", 1e-4, flow<std::uint8_t>(k.farneback, box, 69, 75, rows)),
     CASE("farneback_gaussian_u16", 1e-4, flow<std::uint16_t>(k.farneback, gaussian, 69, 75, rows)),
     CASE("farneback_initial_f32", 1e-4, flow<float>(k.farneback, box, 45, 61, rows, true)),
-    CASE("farneback_wide_u8", 1e-4, flow<std::uint8_t>(k.farneback, box, 70, 512, rows)), // its iterations in flight
+    CASE("farneback_wide_u8", 1e-4, flow<std::uint8_t>(k.farneback, box, 70, 512, rows)), // in flight with AVX-512
     CASE("farneback_tiny_u8", 1e-4, flow<std::uint8_t>(k.farneback, box, 8, 8, rows)),
     // Of a size that halves evenly: whole grey values are otherwise a matter of the last bit.
     CASE("dis_u8", 1e-4, flow<std::uint8_t>(k.dis, medium, 72, 88, rows)),

@@ -33,12 +33,12 @@ using Floats = float;
 #endif
 constexpr int wide = sizeof(Floats) / sizeof(float);
 
-MMME_INLINE Floats load(const float* from) {
-    Floats value;
+template <class Value = Floats> MMME_INLINE Value load(const float* from) {
+    Value value;
     std::memcpy(&value, from, sizeof value);
     return value;
 }
-MMME_INLINE void store(float* to, Floats value) {
+template <class Value> MMME_INLINE void store(float* to, Value value) {
     std::memcpy(to, &value, sizeof value);
 }
 MMME_INLINE Floats all(float value) {
@@ -50,6 +50,33 @@ MMME_INLINE Floats least(Floats a, Floats b) {
 MMME_INLINE Floats most(Floats a, Floats b) {
     return a > b ? a : b;
 }
+
+constexpr float numbers[lanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+#if defined(MMME_VECTOR) && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define MMME_SHIFTS
+#endif
+#endif
+#ifdef MMME_SHIFTS
+constexpr bool shifts = true;
+// The values of `low` from the n-th on, and as many of `high` as then fit.
+template <int n> MMME_INLINE Floats shifted(Floats low, Floats high) {
+#if MMME_VECTOR_LANES == 16
+    return __builtin_shufflevector(low, high, n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7, n + 8, n + 9, n + 10,
+                                   n + 11, n + 12, n + 13, n + 14, n + 15);
+#elif MMME_VECTOR_LANES == 8
+    return __builtin_shufflevector(low, high, n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7);
+#else
+    return __builtin_shufflevector(low, high, n, n + 1, n + 2, n + 3);
+#endif
+}
+#else
+constexpr bool shifts = false;
+template <int n> MMME_INLINE Floats shifted(Floats, Floats high) {
+    return high;
+}
+#endif
 
 #ifdef MMME_PICKS
 // A load that crosses a cache line takes as long as four that do not, and one of 16 floats nearly always would: then
@@ -305,7 +332,7 @@ Index level_row_memory(int width, const Blur& blur) {
 }
 
 // Taps 0..n of the five projections on the polynomial's basis under a Gaussian weight, the inverse of the basis' Gram
-// matrix folded in. Rows first: sum (g), difference (xg), sum (yy); then columns.
+// matrix folded in, xy halved. Rows first: sum (g), difference (xg), sum (yy); then columns.
 struct Expansion {
     float g[max_poly_n + 1], xg[max_poly_n + 1], yy[max_poly_n + 1];                    // over rows
     float y[max_poly_n + 1], x[max_poly_n + 1], xx[max_poly_n + 1], xy[max_poly_n + 1]; // over columns; y^2 is g
@@ -336,7 +363,7 @@ Expansion expansion(int n, double sigma) {
         e.y[i] = static_cast<float>(w * ig11);
         e.x[i] = static_cast<float>(w * i * ig11);
         e.xx[i] = static_cast<float>(w * (ig03 + ig33 * i * i));
-        e.xy[i] = static_cast<float>(w * i * ig55);
+        e.xy[i] = static_cast<float>(w * i * ig55 / 2);
     }
     return e;
 }
@@ -346,57 +373,82 @@ Index expand_memory(Index stride) {
     return 3 * (stride + 2 * reach);
 }
 
+// Sums over rows of several vectors from x on: there are more taps than registers, and so each is read for all of them.
+template <int n, int vectors>
+MMME_INLINE void expand_down(const Expansion& e, const float* const* above, const float* const* below, Index x,
+                             float* s, float* d, float* q) {
+    Floats si[vectors], di[vectors], qi[vectors];
+    for (int v = 0; v < vectors; ++v) {
+        const Floats centre = load(above[0] + x + v * wide);
+        si[v] = all(e.g[0]) * centre;
+        di[v] = Floats{};
+        qi[v] = all(e.yy[0]) * centre;
+    }
+    MMME_UNROLL
+    for (int k = 1; k <= n; ++k)
+        for (int v = 0; v < vectors; ++v) {
+            const Floats a = load(above[k] + x + v * wide), b = load(below[k] + x + v * wide), sum = a + b;
+            si[v] += all(e.g[k]) * sum;
+            di[v] += all(e.xg[k]) * (b - a);
+            qi[v] += all(e.yy[k]) * sum;
+        }
+    for (int v = 0; v < vectors; ++v) {
+        store(s + x + v * wide, si[v]);
+        store(d + x + v * wide, di[v]);
+        store(q + x + v * wide, qi[v]);
+    }
+}
+
+// Likewise sums over columns with even taps and, unless those are null, with odd ones.
+template <int n, int vectors>
+MMME_INLINE void expand_across(const float* from, Index x, const float* even, float* to_even, const float* odd,
+                               float* to_odd) {
+    Floats sum[vectors], difference[vectors];
+    for (int v = 0; v < vectors; ++v) {
+        sum[v] = all(even[0]) * load(from + x + v * wide);
+        difference[v] = Floats{};
+    }
+    MMME_UNROLL
+    for (int k = 1; k <= n; ++k)
+        for (int v = 0; v < vectors; ++v) {
+            const Floats a = load(from + x + v * wide - k), b = load(from + x + v * wide + k);
+            sum[v] += all(even[k]) * (b + a);
+            if (odd) difference[v] += all(odd[k]) * (b - a);
+        }
+    for (int v = 0; v < vectors; ++v) {
+        store(to_even + x + v * wide, sum[v]);
+        if (odd) store(to_odd + x + v * wide, difference[v]);
+    }
+}
+
 // The polynomials of row y, with taps 0..n of which those beyond the expansion's own are 0.
 template <int n>
 void expand_row(const float* image, const Level& level, const Expansion& e, int y, float* to, float* memory) {
     const Index stride = level.stride, pitch = stride + 2 * reach;
-    float* MMME_RESTRICT s = memory + reach;
-    float* MMME_RESTRICT d = s + pitch;
-    float* MMME_RESTRICT q = d + pitch;
-    const float* centre = image + y * stride;
+    float* s = memory + reach;
+    float* d = s + pitch;
+    float* q = d + pitch;
     const float* above[n + 1];
     const float* below[n + 1];
-    for (int k = 1; k <= n; ++k) {
+    for (int k = 0; k <= n; ++k) {
         above[k] = image + larger(y - k, 0) * stride;
         below[k] = image + smaller(y + k, level.height - 1) * stride;
     }
-    MMME_IVDEP
-    for (int i = 0; i < level.width; ++i) {
-        float si = e.g[0] * centre[i], di = 0, qi = e.yy[0] * centre[i];
-        MMME_UNROLL
-        for (int k = 1; k <= n; ++k) {
-            const float sum = above[k][i] + below[k][i], difference = below[k][i] - above[k][i];
-            si += e.g[k] * sum;
-            di += e.xg[k] * difference;
-            qi += e.yy[k] * sum;
+    Index x = 0;
+    for (; x + 4 * wide <= level.row; x += 4 * wide) expand_down<n, 4>(e, above, below, x, s, d, q);
+    for (; x < level.row; x += wide) expand_down<n, 1>(e, above, below, x, s, d, q);
+    for (int i = 0; i < 3; ++i) extend(s + i * pitch, level.width, reach, level.row - level.width + reach);
+    const auto across = [&](auto number) {
+        constexpr int vectors = decltype(number)::value;
+        for (; x + vectors * wide <= level.row; x += vectors * wide) {
+            expand_across<n, vectors>(d, x, e.y, to, e.xy, to + 4 * stride);
+            expand_across<n, vectors>(s, x, e.xx, to + 3 * stride, e.x, to + stride);
+            expand_across<n, vectors>(q, x, e.g, to + 2 * stride, nullptr, nullptr);
         }
-        s[i] = si;
-        d[i] = di;
-        q[i] = qi;
-    }
-    for (int i = 0; i < 3; ++i) extend(s + i * pitch, level.width, reach, stride - level.width + reach);
-    float* MMME_RESTRICT ry = to;
-    float* MMME_RESTRICT rx = to + stride;
-    float* MMME_RESTRICT ryy = to + 2 * stride;
-    float* MMME_RESTRICT rxx = to + 3 * stride;
-    float* MMME_RESTRICT rxy = to + 4 * stride;
-    MMME_IVDEP
-    for (Index i = 0; i < level.row; ++i) {
-        float yi = e.y[0] * d[i], xi = 0, yyi = e.g[0] * q[i], xxi = e.xx[0] * s[i], xyi = 0;
-        MMME_UNROLL
-        for (int k = 1; k <= n; ++k) {
-            xi += e.x[k] * (s[i + k] - s[i - k]);
-            xxi += e.xx[k] * (s[i + k] + s[i - k]);
-            yi += e.y[k] * (d[i + k] + d[i - k]);
-            xyi += e.xy[k] * (d[i + k] - d[i - k]);
-            yyi += e.g[k] * (q[i + k] + q[i - k]);
-        }
-        ry[i] = yi;
-        rx[i] = xi;
-        ryy[i] = yyi;
-        rxx[i] = xxi;
-        rxy[i] = xyi;
-    }
+    };
+    x = 0;
+    across(Number<4>{});
+    across(Number<1>{});
     for (int c = 0; c < planes; ++c) fill(to + c * stride + level.row, stride - level.row, 0.0f); // taps may touch it
 }
 
@@ -452,7 +504,7 @@ struct Window {
     int radius, length;
     int step;                                     // a box sums `step` neighbours, then every step-th of those sums
     bool gaussian, first;                         // first: OpenCV's box of width 1 always takes in row 0 and column 0
-    float bias;                                   // of the determinant, in units of unscaled sums
+    float bias;                                   // of the determinant, in units of sums of doubled systems
     Index lead() const { return padded(radius); } // floats before a plane in a row of sums
     Index pitch(int width) const { return pitch_of(padded(width) + 2 * lead()); } // from a plane to the next
 };
@@ -463,10 +515,10 @@ Window window_of(const Farneback& p) {
     int step = 1;
     for (int s = 2; s * s <= 4 * length; ++s) // fewest additions
         if (s + length / s + length % s < step + length / step + length % step) step = s;
-    return {radius, length, step, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(1e-3 * area * area)};
+    return {radius, length, step, p.gaussian, radius == 0 && !p.gaussian, static_cast<float>(16e-3 * area * area)};
 }
 
-// What a band of rows needs: a ring of rows of systems and their running sum; a row of sums down the columns, one of
+// What a band of rows needs: a ring of rows of systems and two such rows more; a row of sums down the columns, one of
 // partial sums along it; one row of weights, two of flow.
 struct BandMemory {
     Index pitch, systems, sums, partial, rows;
@@ -479,13 +531,15 @@ BandMemory band_memory(int width, const Window& window) {
     return {pitch, planes * stride, window.lead() + partial, partial, 3 * stride};
 }
 
-// A row of the frame before, whose systems are wanted, and where they go.
+// A row of the frame before, whose systems are wanted, and where they go: to the place of those that leave the window.
 struct SystemsRow {
     const Level& level;
     int y;
     const float *prev, *next;     // coefficients: of the row, of the whole next frame
     const float *u, *v, *weights; // of the row
-    float* to;
+    float *to, *sums;             // sums down the columns of what is in the window
+    Index pitch;                  // from one plane of the sums to the next
+    bool box, plain;              // the sums are wanted; the row is away from the edge
 };
 
 // Displacements that no frame reaches are cut, NaN too, so that they fit an integer.
@@ -508,20 +562,22 @@ Span span_of(const SystemsRow& row, int x, int groups) {
         top = least(v, top);
         bottom = most(v, bottom);
     }
-    // What rounding carries to the next pixel is between the same two taps.
     float ends[4][wide];
     store(ends[0], left);
     store(ends[1], right);
     store(ends[2], top);
     store(ends[3], bottom);
-    Span span{1 << 30, -(1 << 30), 1 << 30, -(1 << 30)};
-    for (int i = 0; i < wide; ++i) {
-        span.left = smaller(span.left, static_cast<int>(std::floor(cut(ends[0][i]))));
-        span.right = larger(span.right, static_cast<int>(std::floor(cut(ends[1][i]))));
-        span.top = smaller(span.top, static_cast<int>(std::floor(cut(ends[2][i]))));
-        span.bottom = larger(span.bottom, static_cast<int>(std::floor(cut(ends[3][i]))));
+    for (int i = 1; i < wide; ++i) {
+        ends[0][0] = ends[0][i] < ends[0][0] ? ends[0][i] : ends[0][0];
+        ends[1][0] = ends[1][i] > ends[1][0] ? ends[1][i] : ends[1][0];
+        ends[2][0] = ends[2][i] < ends[2][0] ? ends[2][i] : ends[2][0];
+        ends[3][0] = ends[3][i] > ends[3][0] ? ends[3][i] : ends[3][0];
     }
-    return span;
+    // What rounding carries to the next pixel is between the same two taps.
+    const auto floor = [](float end) {
+        return static_cast<int>(std::floor(end < -limit ? -limit : end < limit ? end : limit));
+    };
+    return {floor(ends[0][0]), floor(ends[1][0]), floor(ends[2][0]), floor(ends[3][0])};
 }
 
 // Is the point one between pixels of the frame? 1 or 0.
@@ -530,24 +586,25 @@ MMME_INLINE float inside(const Level& level, float x, float y) {
     return ((x >= 0.0f) & (x < right) & (y >= 0.0f) & (y < bottom)) ? 1.0f : 0.0f;
 }
 
-// The system of pixel x: products of the mean quadratic part and of the difference of the linear parts. b: the next
-// frame's polynomial where the pixel points, 0 unless that is inside.
-MMME_INLINE void form_system(const SystemsRow& row, Index x, float within, float by, float bx, float byy, float bxx,
-                             float bxy) {
-    const Index stride = row.level.stride;
-    const float* MMME_RESTRICT a = row.prev;
-    float* MMME_RESTRICT to = row.to;
-    const float w = row.weights[x], half = 0.5f * w, mean = (1.0f - 0.5f * within) * w, u = row.u[x], v = row.v[x];
-    const float yy = (a[2 * stride + x] + byy) * mean;
-    const float xx = (a[3 * stride + x] + bxx) * mean;
-    const float xy = (a[4 * stride + x] + bxy) * (0.5f * mean);
-    const float ry = (a[x] - by) * half + (yy * v + xy * u);
-    const float rx = (a[stride + x] - bx) * half + (xy * v + xx * u);
-    to[x] = yy * yy + xy * xy;
-    to[stride + x] = (yy + xx) * xy;
-    to[2 * stride + x] = xx * xx + xy * xy;
-    to[3 * stride + x] = yy * ry + xy * rx;
-    to[4 * stride + x] = xy * ry + xx * rx;
+// A pixel's system, or those of a vector of pixels: products of the mean quadratic part and of the difference of the
+// linear parts, both doubled, enters the window. a: the coefficients of the row; sampled(c): the next frame's where the
+// pixel points, 0 unless that is inside; mean: the weight, or twice the weight unless inside.
+template <class Value, class Sampled>
+MMME_INLINE void form(const float* a, Index stride, float* to, float* sums, Index pitch, bool box, Value u, Value v,
+                      Value weight, Value mean, Sampled&& sampled) {
+    const Value yy = (load<Value>(a + 2 * stride) + sampled(2)) * mean;
+    const Value xx = (load<Value>(a + 3 * stride) + sampled(3)) * mean;
+    const Value xy = (load<Value>(a + 4 * stride) + sampled(4)) * mean;
+    const Value ry = (load<Value>(a) - sampled(0)) * weight + (yy * v + xy * u);
+    const Value rx = (load<Value>(a + stride) - sampled(1)) * weight + (xy * v + xx * u);
+    const Value system[planes] = {yy * yy + xy * xy, (yy + xx) * xy, xx * xx + xy * xy, yy * ry + xy * rx,
+                                  xy * ry + xx * rx};
+    if (box)
+        for (int c = 0; c < planes; ++c) {
+            float* sum = sums + c * pitch;
+            store(sum, load<Value>(sum) + (system[c] - load<Value>(to + c * stride)));
+        }
+    for (int c = 0; c < planes; ++c) store(to + c * stride, system[c]);
 }
 
 // For a run of pixels whose taps are near each other. Taps are picked from two vectors a row; or the run's taps differ
@@ -556,38 +613,45 @@ MMME_INLINE void form_system(const SystemsRow& row, Index x, float within, float
 template <int columns, int rows>
 MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin, int groups) {
     const Level& level = row.level;
-    const int count = groups * lanes, left = begin + span.left, top = row.y + span.top;
-    const Index stride = level.stride;
-    const int column = clamp(left, -count - 2, level.width); // a run far outside the frame is sampled anywhere
+    const int end = begin + groups * lanes, left = begin + span.left, top = row.y + span.top;
+    const Index stride = level.stride, pitch = row.pitch;
+    const bool box = row.box;
+    const int column = clamp(left, begin - end - 2, level.width); // a run far outside the frame is sampled anywhere
     const float* lines[rows];
     for (int j = 0; j < rows; ++j) lines[j] = row.next + planes * stride * clamp(top + j, 0, level.height - 1) + column;
     const float* a = row.prev + begin;
+    const float* flow = row.u + begin;
     float* to = row.to + begin;
+    float* sums = row.sums + begin;
     // What the next row will read: rows are too short for the processor to see where they go.
     for (int c = 0; c < planes; ++c)
-        for (int i = 0; i < count; i += lanes) {
+        for (int i = 0; i < end - begin; i += lanes) {
             MMME_PREFETCH(a + (planes + c) * stride + i);
             MMME_PREFETCH(lines[rows - 1] + (planes + c) * stride + i);
         }
-    float numbers[wide];
-    for (int i = 0; i < wide; ++i) numbers[i] = static_cast<float>(begin + i);
-    Floats at = load(numbers);
-    const Floats zero = all(0.0f), one = all(1.0f), two = all(2.0f), half = all(0.5f),
-                 y = all(static_cast<float>(row.y));
-    const Floats right = all(static_cast<float>(level.width - 1)), bottom = all(static_cast<float>(level.height - 1));
-    const Floats first_x = all(static_cast<float>(span.left)), first_y = all(static_cast<float>(top));
+    // Most pixels are away from the edge and point inside.
+    const bool plain = row.plain && top >= 0 && row.y + span.bottom < level.height - 2;
+    const int plain_begin = plain ? larger(border, -span.left) : end;
+    const int plain_end = smaller(level.width - border, level.width - 2 - span.right) - wide;
+    const Floats zero = all(0.0f), one = all(1.0f), two = all(2.0f);
+    const Floats first_x = all(static_cast<float>(span.left)), first_y = all(static_cast<float>(span.top));
 #ifdef MMME_PICKS
     Floats low[rows][planes];
     for (int j = 0; j < rows; ++j)
         for (int c = 0; c < planes; ++c) low[j][c] = load(lines[j] + c * stride);
 #endif
-    for (int i = begin; i < begin + count; i += wide) {
-        const Floats u = load(row.u + i), v = load(row.v + i), px = at + u, py = y + v;
-        Floats within = px >= zero ? one : zero;
-        within = px < right ? within : zero;
-        within = py >= zero ? within : zero;
-        within = py < bottom ? within : zero;
-        const Floats dx = px - (at + first_x), dy = py - first_y;
+    for (int x = begin; x < end; x += wide) {
+        const Floats u = load(flow), v = load(flow + stride), dx = u - first_x, dy = v - first_y;
+        Floats within = one, weight = one, mean = one;
+        if (x < plain_begin || x > plain_end) {
+            const Floats px = all(static_cast<float>(x)) + load(numbers) + u, py = all(static_cast<float>(row.y)) + v;
+            within = px >= zero ? one : zero;
+            within = px < all(static_cast<float>(level.width - 1)) ? within : zero;
+            within = py >= zero ? within : zero;
+            within = py < all(static_cast<float>(level.height - 1)) ? within : zero;
+            weight = load(row.weights + x);
+            mean = (two - within) * weight;
+        }
         const Floats wy[3] = {(rows == 2 ? one - dy : most(one - dy, zero)) * within,
                               (rows == 2 ? dy : least(dy, two - dy)) * within, most(dy - one, zero) * within};
 #ifdef MMME_PICKS
@@ -613,27 +677,20 @@ MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin,
         for (int j = 0; j < rows; ++j)
             for (int k = 0; k < columns; ++k) w[j][k] = wy[j] * wx[k];
         const auto sampled = [&](int c) {
-            Floats sum = w[0][0] * load(lines[0] + c * stride);
-            for (int t = 1; t < rows * columns; ++t)
-                sum = w[t / columns][t % columns] * load(lines[t / columns] + c * stride + t % columns) + sum;
-            return sum;
+            Floats sum[rows]; // apart: one chain of nine would take long
+            for (int j = 0; j < rows; ++j) {
+                sum[j] = w[j][0] * load(lines[j] + c * stride);
+                for (int k = 1; k < columns; ++k) sum[j] = w[j][k] * load(lines[j] + c * stride + k) + sum[j];
+            }
+            return rows == 2 ? sum[0] + sum[1] : sum[0] + sum[1] + sum[rows - 1];
         };
 #endif
-        const Floats weight = load(row.weights + i), mean = (one - half * within) * weight, half_w = half * weight;
-        const Floats yy = (load(a + 2 * stride) + sampled(2)) * mean;
-        const Floats xx = (load(a + 3 * stride) + sampled(3)) * mean;
-        const Floats xy = (load(a + 4 * stride) + sampled(4)) * (half * mean);
-        const Floats ry = (load(a) - sampled(0)) * half_w + (yy * v + xy * u);
-        const Floats rx = (load(a + stride) - sampled(1)) * half_w + (xy * v + xx * u);
-        store(to, yy * yy + xy * xy);
-        store(to + stride, (yy + xx) * xy);
-        store(to + 2 * stride, xx * xx + xy * xy);
-        store(to + 3 * stride, yy * ry + xy * rx);
-        store(to + 4 * stride, xy * ry + xx * rx);
-        at = at + all(static_cast<float>(wide));
+        form(a, stride, to, sums, pitch, box, u, v, weight, mean, sampled);
         for (int j = 0; j < rows; ++j) lines[j] += wide;
         a += wide;
+        flow += wide;
         to += wide;
+        sums += wide;
     }
 }
 
@@ -648,8 +705,9 @@ void form_far(const SystemsRow& row, int begin) {
             const float top_sum = MMME_FUSED(y0 * x1, from[c + 1], y0 * x0 * from[c]);
             return MMME_FUSED(y1 * x1, from[c + next + 1], MMME_FUSED(y1 * x0, from[c + next], top_sum));
         };
-        form_system(row, i, within, sampled(0), sampled(stride), sampled(2 * stride), sampled(3 * stride),
-                    sampled(4 * stride));
+        const float weight = row.weights[i];
+        form(row.prev + i, stride, row.to + i, row.sums + i, row.pitch, row.box, row.u[i], row.v[i], weight,
+             (2.0f - within) * weight, [&](int c) { return sampled(c * stride); });
     }
 }
 
@@ -686,23 +744,6 @@ void edge_weights(const Level& level, int y, float* to) {
     for (int x = larger(level.width - border, 0); x < level.width; ++x) put(x);
 }
 
-// The window's sums down the columns are `rest` plus `running`, to which a row is added first.
-void sum_columns(const float* to_rest, const float* to_row, float* to_running, Index count, Index stride, Index pitch,
-                 float* sums) {
-    for (int c = 0; c < planes; ++c) {
-        const float* MMME_RESTRICT rest = to_rest + c * stride;
-        const float* MMME_RESTRICT row = to_row + c * stride;
-        float* MMME_RESTRICT running = to_running + c * stride;
-        float* MMME_RESTRICT to = sums + c * pitch;
-        MMME_IVDEP
-        for (Index x = 0; x < count; ++x) {
-            const float sum = running[x] + row[x];
-            running[x] = sum;
-            to[x] = rest[x] + sum;
-        }
-    }
-}
-
 // to[c] += values of plane c at `place`, place + step, ..., `count` of them.
 MMME_INLINE void add_terms(Floats* to, const float* from, Index pitch, int place, int step, int count) {
     MMME_UNROLL
@@ -717,7 +758,8 @@ MMME_INLINE void add_weighted(Floats* to, const float* from, Index pitch, int co
 }
 
 // The window's sums along a row of all five planes, and the flow that solves them. A box sums `step` neighbours
-// (partial), then every step-th of those sums.
+// (partial), then every step-th of those sums; 15 are 8 and 8 with the middle one in common, which takes half as many
+// loads that are not aligned.
 template <int fixed_length, int fixed_step>
 MMME_NOINLINE void solve_row(float* row, const Window& window, const float* kernel, const Level& level,
                              const BandMemory& sizes, float* partial, float* u, float* v) {
@@ -734,19 +776,39 @@ MMME_NOINLINE void solve_row(float* row, const Window& window, const float* kern
             store(plane + width + i, after);
         }
     }
-    for (Index x = 0; x < (gaussian ? count : count + length - step); x += wide) {
-        Floats sum[planes] = {};
-        if (gaussian)
-            add_weighted(sum, row + x - radius, pitch, length, kernel);
-        else
-            add_terms(sum, row + x, pitch, -radius, 1, step);
-        for (int c = 0; c < planes; ++c) store(partial + c * pitch + x, sum[c]);
+    constexpr bool eights = fixed_length == 15 && shifts;
+    constexpr int before = larger(8, wide);
+    float* eight = partial + before; // the sum of eight values from each on
+    if (eights) {
+        // Sums of two and of four stay in registers until the next ones are there.
+        Floats twos[planes] = {}, fours[planes] = {};
+        for (Index x = -before; x < count + 2 * wide; x += wide)
+            for (int c = 0; c < planes; ++c) {
+                const float* from = row + c * pitch;
+                const Floats two = load(from + x) + load_at(from, x + 1), four = twos[c] + shifted<2>(twos[c], two);
+                if (x >= 2 * wide - before)
+                    store(eight + c * pitch + x - 2 * wide, fours[c] + shifted<4>(fours[c], four));
+                twos[c] = two;
+                fours[c] = four;
+            }
+    } else {
+        for (Index x = 0; x < (gaussian ? count : count + length - step); x += wide) {
+            Floats sum[planes] = {};
+            if (gaussian)
+                add_weighted(sum, row + x - radius, pitch, length, kernel);
+            else
+                add_terms(sum, row + x, pitch, -radius, 1, step);
+            for (int c = 0; c < planes; ++c) store(partial + c * pitch + x, sum[c]);
+        }
     }
     const Floats bias = all(window.bias), one = all(1.0f);
     for (Index x = 0; x < count; x += wide) {
         Floats sum[planes];
-        for (int c = 0; c < planes; ++c) sum[c] = load(partial + c * pitch + x);
-        if (!gaussian) {
+        for (int c = 0; c < planes; ++c)
+            sum[c] = eights
+                         ? load_at(eight + c * pitch, x - 7) + load(eight + c * pitch + x) - load(row + c * pitch + x)
+                         : load(partial + c * pitch + x);
+        if (!eights && !gaussian) {
             add_terms(sum, partial + x, pitch, step, step, steps - 1);
             add_terms(sum, row + x, pitch, rest - radius, 1, length - rest);
         }
@@ -761,9 +823,13 @@ MMME_NOINLINE void solve_row(float* row, const Window& window, const float* kern
     fill(v + width, level.row - width, 0.0f);
 }
 
-void add(float* MMME_RESTRICT to, const float* MMME_RESTRICT from, Index count) {
+// Systems enter the window once more, as the row beyond the frame that the last one stands for.
+void enter_again(const float* MMME_RESTRICT from, float* MMME_RESTRICT place, float* MMME_RESTRICT sum, Index count) {
     MMME_IVDEP
-    for (Index i = 0; i < count; ++i) to[i] += from[i];
+    for (Index i = 0; i < count; ++i) {
+        sum[i] += from[i] - place[i];
+        place[i] = from[i];
+    }
 }
 
 struct Iteration {
@@ -777,27 +843,24 @@ struct Iteration {
 };
 
 // One iteration for rows begin..end, a step for each row from begin - radius to end + radius: step(r) forms the systems
-// of row r, for which it reads the flow there, and solves row r - radius. A box sums rows by van Herk's scheme: blocks
-// of the window's length, at the same rows whatever the bands; a window is the end of one block (sums from each row to
-// the block's last) and the beginning of the next (a running sum). Neither drifts.
+// of row r, for which it reads the flow there, and solves row r - radius. The sums down the columns go on from row to
+// row; against drift they are taken anew for the first row of every strip, where bands begin.
 class Pass {
 public:
     void start(const Iteration& iteration, int first, float* memory) {
         it = &iteration;
         begin = first;
         sizes = band_memory(it->level.width, it->window);
-        ring = memory; // and one row more, all 0: what is left of a block after its last row
-        running = ring + (it->window.length + 1) * sizes.systems;
-        sums = running + sizes.systems + it->window.lead();
+        ring = memory;
+        fresh = ring + (it->window.length + 1) * sizes.systems;
+        sums = fresh + sizes.systems + it->window.lead();
         partial = sums - it->window.lead() + sizes.sums;
         weights = partial + sizes.partial;
         weighted = false;
         last = -1;
         fill(sums - it->window.lead(), sizes.sums, 0.0f);
-        if (it->window.first)
-            form_row(0, slot(1));
-        else
-            fill(slot(it->window.length), sizes.systems, 0.0f);
+        fill(ring, it->window.length * sizes.systems, 0.0f);
+        if (it->window.first) form_row(0, slot(it->window.length));
     }
 
     // Not inline: its instances must round alike.
@@ -806,28 +869,25 @@ public:
         const Window& window = it->window;
         const int row = clamp(r, 0, level.height - 1), place = (r + window.radius) % window.length;
         float* systems = slot(place);
-        if (row == last)
-            std::memcpy(systems, slot(place > 0 ? place - 1 : window.length - 1), sizes.systems * sizeof(float));
-        else
-            form_row(row, systems);
-        last = row;
-        const bool solves = r >= begin + window.radius;
-        if (!window.gaussian) {
-            if (place == 0) fill(running, sizes.systems, 0.0f);
-            if (solves)
-                sum_columns(slot(place + 1), systems, running, level.vectors(), level.stride, sizes.pitch, sums);
-            else
-                add(running, systems, sizes.systems);
-            if (place == window.length - 1)
-                for (int i = window.length - 2; i > 0; --i) add(slot(i), slot(i + 1), sizes.systems);
-        } else if (solves) {
-            // All planes at once, with the gaps between them: short rows cost less than calls.
-            weighted_sum(running, sizes.systems, window.length, it->kernel,
-                         [&](int t) { return slot((place + 1 + t) % window.length); });
+        if (row == last) {
+            const float* from = slot(place > 0 ? place - 1 : window.length - 1);
             for (int c = 0; c < planes; ++c)
-                std::memcpy(sums + c * sizes.pitch, running + c * level.stride, level.row * sizeof(float));
+                enter_again(from + c * level.stride, systems + c * level.stride, sums + c * sizes.pitch, level.row);
+        } else {
+            form_row(row, systems);
         }
-        if (solves) solve(r - window.radius);
+        last = row;
+        const int y = r - window.radius;
+        if (y < begin) return;
+        if (window.gaussian || window.length == 1 || y % strip == 0) {
+            // All planes at once, with the gaps between them: short rows cost less than calls.
+            weighted_sum(fresh, sizes.systems, window.length, it->kernel,
+                         [&](int t) { return slot((place + 1 + t) % window.length); });
+            if (window.first) weighted_sum(fresh, sizes.systems, 1, it->kernel, [&](int) { return slot(1); }, true);
+            for (int c = 0; c < planes; ++c)
+                std::memcpy(sums + c * sizes.pitch, fresh + c * level.stride, level.row * sizeof(float));
+        }
+        solve(y);
     }
 
 private:
@@ -839,8 +899,18 @@ private:
         const float* u = it->from + 2 * level.stride * y;
         if (!weighted || !plain(y)) edge_weights(level, y, weights);
         weighted = plain(y); // as all rows away from the edge are
-        const SystemsRow row{level,   y, it->prev + planes * level.stride * y, it->next, u, u + level.stride,
-                             weights, to};
+        const SystemsRow row{level,
+                             y,
+                             it->prev + planes * level.stride * y,
+                             it->next,
+                             u,
+                             u + level.stride,
+                             weights,
+                             to,
+                             sums,
+                             sizes.pitch,
+                             !it->window.gaussian,
+                             plain(y)};
         const int groups = static_cast<int>(level.row / lanes), most = chunk / lanes;
         for (int g = 0; g < groups; g += most) form_systems(row, g * lanes, smaller(groups - g, most));
     }
@@ -864,7 +934,7 @@ private:
     int begin, last;
     bool weighted;
     BandMemory sizes;
-    float *ring, *running, *sums, *partial, *weights;
+    float *ring, *fresh, *sums, *partial, *weights;
 };
 
 // The flow of the level below (coarser), magnified.
@@ -929,6 +999,10 @@ struct SolveMemory {
 };
 
 constexpr int in_flight = 8; // iterations at most
+constexpr int turn = 16;     // rows of one iteration before the next goes on: they share what is in the first cache
+// Levels of so few pixels go one iteration at a time: both frames' coefficients stay in the third cache anyway, and the
+// rows of several iterations crowd the second, which is larger in CPUs with AVX-512.
+constexpr Index resident = picks ? 1 << 15 : 1 << 17;
 
 SolveMemory solve_memory(int height, int width, const Farneback& p) {
     const Window window = window_of(p);
@@ -944,24 +1018,22 @@ float* iterate(const float* prev, const float* next, float* from, float* to, flo
                const Rows& rows) {
     const int height = level.height, radius = window.radius;
     if (rows.threads <= 1) {
-        // Where both frames' coefficients stay in the cache anyway, the windows' rows of several iterations only crowd
-        // it.
-        const int most = level.row * height > 1 << 15 ? in_flight : 1;
+        const int most = level.row * height > resident ? in_flight : 1;
         for (int done = 0; done < iterations; done += most) {
             const int passes = smaller(iterations - done, most);
             const bool ends = done + passes == iterations;
             const Iteration inner{prev, next, from, from, nullptr, level, window, kernel};
             const Iteration final{prev, next, from, from, ends ? result : nullptr, level, window, kernel};
             Pass pass[in_flight];
-            for (int t = 0; t < height + radius * passes; ++t)
-                for (int i = 0; i < passes; ++i) {
-                    const int r = t - i * radius; // the pass before has solved row r
-                    if (r == 0) {
-                        pass[i].start(i == passes - 1 ? final : inner, 0, memory + i * band);
-                        for (int above = -radius; above < 0; ++above) pass[i].step(above);
+            for (int t = 0; t < height + radius * passes; t += turn)
+                for (int i = 0; i < passes; ++i)
+                    for (int r = t - i * radius; r < t - i * radius + turn; ++r) { // the pass before has solved row r
+                        if (r == 0) {
+                            pass[i].start(i == passes - 1 ? final : inner, 0, memory + i * band);
+                            for (int above = -radius; above < 0; ++above) pass[i].step(above);
+                        }
+                        if (r >= 0 && r < height + radius) pass[i].step(r);
                     }
-                    if (r >= 0 && r < height + radius) pass[i].step(r);
-                }
         }
         return from;
     }
