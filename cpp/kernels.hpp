@@ -109,8 +109,12 @@ struct OverlappingBandPower {
     const std::int64_t* starts;              // first sample of each window, within the data
     const std::int64_t* order;               // the windows by rising start
     int window;
-    const std::int32_t* cuts; // rising, from 0: where in every `window` samples of the recording windows begin
-    int n_cuts;               // 0: anywhere
+    // Rising, from 0: where every `window` samples of the recording are cut into segments that windows share. Windows
+    // begin at places, of which each cut is one; the data go back to the cut before each. No cuts: anywhere.
+    const std::int32_t* cuts;
+    int n_cuts;
+    const std::int32_t* places;
+    int n_places;
     // What the cosines and sines of the bins about the centre of an even and of an odd number of samples are made of,
     // at most as many as the longest segment has: (2, m, term, cosines and sines), orthonormal columns. Rank 0:
     // themselves.

@@ -285,16 +285,17 @@ void band_power(const py::array& data, Floats out, const Ints& starts, const Flo
 }
 
 void overlapping_band_power(const py::array& data, Floats out, const Ints& starts, std::int64_t first, int window,
-                            const py::array_t<std::int32_t, py::array::c_style>& cuts, const Floats& basis, double a,
+                            const py::array_t<std::int32_t, py::array::c_style>& cuts,
+                            const py::array_t<std::int32_t, py::array::c_style>& places, const Floats& basis, double a,
                             double b, bool detrend, const py::array_t<std::int32_t, py::array::c_style>& bins,
                             const Floats& weights, int threads) {
     const bool float64 = data.dtype().equal(py::dtype::of<double>());
     require(float64 || data.dtype().equal(py::dtype::of<float>()), "data must be float32 or float64");
     require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
             "data must be (channel, sample), with adjacent samples");
-    require(starts.ndim() == 1 && cuts.ndim() == 1 && bins.ndim() == 1 && weights.ndim() == 2 &&
+    require(starts.ndim() == 1 && cuts.ndim() == 1 && places.ndim() == 1 && bins.ndim() == 1 && weights.ndim() == 2 &&
                 weights.shape(1) == bins.shape(0),
-            "starts, cuts, bins must be 1-D, weights (band, bin)");
+            "starts, cuts, places, bins must be 1-D, weights (band, bin)");
     require(out.ndim() == 3 && out.shape(0) == starts.shape(0) && out.shape(1) == data.shape(0) &&
                 out.shape(2) == weights.shape(0),
             "out must be (window, channel, band)");
@@ -303,6 +304,11 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
     for (int i = 0; i < n_cuts; ++i)
         require(i ? cuts.data()[i] > cuts.data()[i - 1] && cuts.data()[i] < window : cuts.data()[i] == 0,
                 "cuts must rise from 0 to less than window");
+    const int n_places = n_cuts ? static_cast<int>(places.shape(0)) : 0;
+    const std::int32_t *from = places.data(), *to_last = from + n_places;
+    for (int i = 0; i < n_places; ++i)
+        require(from[i] > (i ? from[i - 1] : -1) && from[i] < window, "places must rise from 0 to less than window");
+    require(std::includes(from, to_last, cuts.data(), cuts.data() + n_cuts), "each cut must be a place");
     int longest = 0;
     for (int i = 0; i < n_cuts; ++i)
         longest = std::max(longest, (i + 1 < n_cuts ? cuts.data()[i + 1] : window) - cuts.data()[i]);
@@ -313,8 +319,11 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
     require(a > 0, "a must be more than 0");
     for (py::ssize_t i = 0; i < starts.shape(0); ++i) {
         require(starts.data()[i] >= 0 && starts.data()[i] + window <= data.shape(1), "a window leaves the data");
-        require(!n_cuts || std::binary_search(cuts.data(), cuts.data() + n_cuts, (starts.data()[i] + first) % window),
-                "every window must begin at a cut");
+        if (!n_cuts) continue;
+        const auto place = static_cast<std::int32_t>((starts.data()[i] + first) % window);
+        require(std::binary_search(from, to_last, place), "every window must begin at a place");
+        require(starts.data()[i] >= place - *(std::upper_bound(cuts.data(), cuts.data() + n_cuts, place) - 1),
+                "data must go back to the cut before each window");
     }
     for (py::ssize_t i = 0; i < bins.shape(0); ++i)
         require(bins.data()[i] > (i ? bins.data()[i - 1] : -1) && bins.data()[i] <= window / 2,
@@ -329,6 +338,8 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
                              window,
                              cuts.data(),
                              n_cuts,
+                             from,
+                             n_places,
                              basis.data(),
                              basis.size() ? rank : 0,
                              a,
@@ -357,7 +368,7 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
     const std::ptrdiff_t parts = threads == 1 ? 1 : (2 * threads + groups - 1) / groups;
     const std::ptrdiff_t pieces = std::min(std::max(parts, windows / std::max<std::ptrdiff_t>(fitting, 1)), windows);
     // As many bins at a time as have a table of some megabytes.
-    const int panel = std::clamp((1 << 18) / (n_cuts ? n_cuts : window), 4, 64);
+    const int panel = std::clamp((1 << 18) / (n_cuts ? n_places : window), 4, 64);
     std::vector<float> table;
     for (int bin = 0; bin < n_bins; bin += panel) {
         job.bins = bins.data() + bin;
@@ -506,8 +517,8 @@ PYBIND11_MODULE(_core, m) {
           py::arg("nfft"), exact("bins"), exact("weights"), py::arg("threads"),
           "Weighted sums of |DFT|^2 over windows, written to out.");
     m.def("overlapping_band_power", overlapping_band_power, exact("data"), exact("out"), exact("starts"),
-          py::arg("first"), py::arg("window"), exact("cuts"), exact("basis"), py::arg("a"), py::arg("b"),
-          py::arg("detrend"), exact("bins"), exact("weights"), py::arg("threads"),
+          py::arg("first"), py::arg("window"), exact("cuts"), exact("places"), exact("basis"), py::arg("a"),
+          py::arg("b"), py::arg("detrend"), exact("bins"), exact("weights"), py::arg("threads"),
           "The same with sums that windows share, for a taper a - b cos and a DFT as long as they are.");
     m.def("clip_power", clip_power, exact("data"), exact("out"), exact("starts"), py::arg("hop"), py::arg("window"),
           py::arg("near_reach"), py::arg("far_reach"), exact("near_matrix"), exact("far_matrix"), exact("curves"),

@@ -230,11 +230,12 @@ template <class T> Values clip_power(const Kernels& kernels) {
 }
 
 template <class T>
-Values overlapping_band_power(const Kernels& kernels, int segment, int hop, bool detrend, int rank = 0) {
+Values overlapping_band_power(const Kernels& kernels, int segment, int hop, bool detrend, int rank = 0, int apart = 0) {
     constexpr int channels = 5, window = 144, windows = 4, samples = 3 * window, bands = 2;
     const auto& kernel = kernels.overlapping_band_power;
-    std::vector<std::int32_t> cuts;
+    std::vector<std::int32_t> cuts, places;
     for (int t = 0; segment && t < window; t += segment) cuts.push_back(t);
+    for (int t = 0; segment && t < window; t += apart ? apart : segment) places.push_back(t);
     std::int64_t starts[windows];
     const std::int64_t order[windows] = {3, 1, 0, 2};
     for (int i = 0; i < windows; ++i) starts[order[i]] = i * hop;
@@ -250,16 +251,17 @@ Values overlapping_band_power(const Kernels& kernels, int segment, int hop, bool
     for (int m = 0; m < 2 * half; ++m)
         for (int part = 0; part < 2 && rank; ++part) basis[(m * rank + m % half % rank) * 2 + part] = 1;
     for (float& value : basis) value /= std::sqrt(static_cast<float>(half / (rank ? rank : 1)));
-    const OverlappingBandPower job{data.data(),  sizeof(T) == 8,
-                                   channels,     samples,
-                                   window,       starts,
-                                   order,        window,
-                                   cuts.data(),  static_cast<int>(cuts.size()),
-                                   basis.data(), rank,
-                                   0.5,          0.5,
-                                   detrend,      bins,
-                                   n_bins,       weights.data(),
-                                   n_bins,       bands,
+    const OverlappingBandPower job{data.data(),   sizeof(T) == 8,
+                                   channels,      samples,
+                                   window,        starts,
+                                   order,         window,
+                                   cuts.data(),   static_cast<int>(cuts.size()),
+                                   places.data(), static_cast<int>(places.size()),
+                                   basis.data(),  rank,
+                                   0.5,           0.5,
+                                   detrend,       bins,
+                                   n_bins,        weights.data(),
+                                   n_bins,        bands,
                                    false};
     Memory table(kernel.table_size(job)), scratch(kernel.scratch_size(job));
     kernel.fill(job, table.data());
@@ -312,6 +314,7 @@ const Case cases[] = {
     CASE("overlapping_band_power_f32", 1e-5, overlapping_band_power<float>(k, 0, 37, true)),
     CASE("overlapping_band_power_f64", 1e-5, overlapping_band_power<double>(k, 24, 48, false)),
     CASE("overlapping_band_power_basis_f32", 1e-5, overlapping_band_power<float>(k, 48, 48, true, 8)),
+    CASE("overlapping_band_power_steps_f32", 1e-5, overlapping_band_power<float>(k, 24, 9, true, 0, 3)),
     CASE("clip_power_f32", 1e-5, clip_power<float>(k)),
     CASE("clip_power_f64", 1e-5, clip_power<double>(k)),
 };

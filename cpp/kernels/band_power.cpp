@@ -11,6 +11,10 @@
 // to those of its neighbours. Sums that start anew every n samples keep no memory of what came before the window. They
 // run over segments, whose DFT is computed once, folded as above. Phases count from the anchor, and the taper a - b cos
 // is three taps across the bins. Lanes are channels.
+//
+// A window that begins within a segment is reached by steps from one that begins with it: what comes in is added, what
+// goes out subtracted. This leaves a trace of an artefact that goes out, so that steps are few, and a window is left
+// out, as NaN, where the trace may matter.
 #include "isa.hpp"
 
 #include <cmath>
@@ -291,15 +295,16 @@ struct Moves {
 // up with zeros; a row is (bin, re and im) of one of them.
 struct OverlappingLayout {
     static constexpr int row = 2 * wide;
-    int count = 0, groups;                 // of bins
-    int constants[2], n_constants = 0;     // those that a constant changes: bin 0, which is bin n as well
-    int segments, longest;                 // of a window; samples of the longest
-    int half[2] = {}, most_half, terms[2]; // of segments of an even and an odd number of samples
-    Moves back, on;                        // of the reference on both sides of an anchor
-    int slots;                             // DFTs in memory: of each segment, or of so many windows
-    std::ptrdiff_t ones, rests, turns, waves[2], bases[2], circle, table_size;
-    std::ptrdiff_t offsets, moves, closings, tile, folded, reduced, dfts, running, power, weights, ranges, references,
-        size;
+    int count = 0, groups;                   // of bins
+    int constants[2], n_constants = 0;       // those that a constant changes: bin 0, which is bin n as well
+    int segments, longest;                   // of a window; samples of the longest
+    int half[2] = {}, most_half, terms[2];   // of segments of an even and an odd number of samples
+    Moves back, on;                          // of the reference on both sides of an anchor
+    int slots;                               // DFTs in memory: of each segment, or of so many windows
+    int step_half[2] = {}, longest_step = 0; // the same of steps from window to window within a segment
+    std::ptrdiff_t ones, rests, turns, waves[2], bases[2], step_turns, step_waves[2], circle, table_size;
+    std::ptrdiff_t offsets, moves, closings, tile, folded, reduced, dfts, running, spectrum, largest, power, weights,
+        ranges, references, size;
 
     explicit OverlappingLayout(const OverlappingBandPower& job) {
         count = neighbourhood(job, [&](int place, int bin) {
@@ -315,6 +320,11 @@ struct OverlappingLayout {
             if (rows_of > half[own % 2]) half[own % 2] = rows_of;
         }
         most_half = half[0] > half[1] ? half[0] : half[1];
+        for (int f = 0; f + 1 < job.n_places; ++f) {
+            const int own = job.places[f + 1] - job.places[f], rows_of = (own + 1) / 2;
+            if (own > longest_step) longest_step = own;
+            if (rows_of > step_half[own % 2]) step_half[own % 2] = rows_of;
+        }
         for (int odd = 0; odd < 2; ++odd) terms[odd] = job.rank && half[odd] ? job.rank : half[odd];
         slots = shared ? segments : most;
         back.fill(segments, [&](int j) { return job.window - edge(job, segments - j); });
@@ -328,18 +338,24 @@ struct OverlappingLayout {
         waves[1] = waves[0] + all * terms[0];
         bases[0] = waves[1] + all * terms[1];
         bases[1] = bases[0] + std::ptrdiff_t{2} * job.rank * half[0];
-        circle = bases[1] + std::ptrdiff_t{2} * job.rank * half[1];
+        step_turns = bases[1] + std::ptrdiff_t{2} * job.rank * half[1];
+        step_waves[0] = step_turns + all * (job.n_places > job.n_cuts ? job.n_places : 0);
+        step_waves[1] = step_waves[0] + all * step_half[0];
+        circle = step_waves[1] + all * step_half[1];
         table_size = circle + 4 * static_cast<std::ptrdiff_t>(job.window);
 
         offsets = 0;
         moves = offsets + (2 * static_cast<std::ptrdiff_t>(segments) + lanes) * lanes;
         closings = moves + levels * lanes;
         tile = closings + slots * static_cast<std::ptrdiff_t>(lanes);
-        folded = tile + (static_cast<std::ptrdiff_t>(longest) + lanes) * lanes;
-        reduced = folded + std::ptrdiff_t{2} * most_half * lanes;
+        const std::ptrdiff_t longer = longest > longest_step ? longest : longest_step;
+        folded = tile + (longer + lanes) * lanes;
+        reduced = folded + (longer + 1) * lanes;
         dfts = reduced + std::ptrdiff_t{2} * job.rank * lanes;
         running = dfts + all * (slots + 1) * lanes;
-        power = running + all * lanes;
+        spectrum = running + all * lanes;
+        largest = spectrum + all * lanes;
+        power = largest + std::ptrdiff_t{groups} * lanes;
         weights = power + (all / 2 + 1) * lanes;
         ranges = weights + padded(job.n_bands * all / 2);
         references = padded(ranges + 3 * static_cast<std::ptrdiff_t>(job.n_bands));
@@ -458,14 +474,18 @@ template <class T> struct Reference {
         return load(difference);
     }
 };
-// Samples begin..end, less their reference, as (sample, lane); up to `lanes` samples more are written. Of what is read
-// all lies in low..high.
-template <class T>
+// Samples begin..end, less their reference or, if `differences`, of what is so much further on less them, as (sample,
+// lane); up to `lanes` samples more are written. Of what is read all lies in low..high.
+template <bool differences = false, class T>
 void gather(const Group<T>& group, const Reference<T>& reference, std::ptrdiff_t begin, std::ptrdiff_t end,
-            std::ptrdiff_t low, std::ptrdiff_t high, float* to) {
+            std::ptrdiff_t low, std::ptrdiff_t high, float* to, std::ptrdiff_t further = 0) {
+    high -= further;
     if (high - low < lanes) {
         for (std::ptrdiff_t t = begin; t < end; ++t, to += lanes)
-            for (int c = 0; c < lanes; ++c) to[c] = static_cast<float>(group.channels[c][t] - reference.of[c]);
+            for (int c = 0; c < lanes; ++c) {
+                const T* from = group.channels[c] + t;
+                to[c] = static_cast<float>(differences ? from[further] - from[0] : from[0] - reference.of[c]);
+            }
         return;
     }
     for (std::ptrdiff_t t = begin; t < end; t += lanes, to += lanes * lanes) {
@@ -473,10 +493,12 @@ void gather(const Group<T>& group, const Reference<T>& reference, std::ptrdiff_t
         alignas(64) float block[lanes][lanes];
         for (int c = 0; c < lanes; ++c) {
             const T* MMME_RESTRICT from = group.channels[c] + at;
+            const T* MMME_RESTRICT on = from + further;
             const T less = reference.of[c];
-            MMME_PREFETCH(from + 256); // channels are pages apart
+            MMME_PREFETCH(on + 256); // channels are pages apart
             MMME_LANES
-            for (int l = 0; l < lanes; ++l) block[c][l] = static_cast<float>(from[l] - less);
+            for (int l = 0; l < lanes; ++l)
+                block[c][l] = static_cast<float>(differences ? on[l] - from[l] : from[l] - less);
         }
         Vec v[lanes];
         MMME_UNROLL
@@ -575,6 +597,44 @@ void share(const OverlappingBandPower& job, const OverlappingLayout& at, const f
     }
 }
 
+// How large a group's DFT is, squared, by two of its bins.
+MMME_INLINE Vec size_of(const float* spectrum) {
+    const Vec a = load(spectrum), b = load(spectrum + lanes), c = load(spectrum + 6 * lanes),
+              d = load(spectrum + 7 * lanes);
+    return (a * a + b * b) + (c * c + d * d);
+}
+
+// From the DFT of a window to that of the next, which begins a step of samples from the f-th place, `begin`, on: what
+// comes in lies a window further on than what goes out, so that both meet the same cosines and sines. Where an artefact
+// has gone out, so that the DFT is a twentieth of what it was at a place before, digits have gone with it: returns NaN
+// in those lanes, else `doubt`.
+template <class T>
+Vec step(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T>& group,
+         std::ptrdiff_t begin, int f, std::ptrdiff_t low, std::ptrdiff_t high, Vec doubt, float* scratch) {
+    const int length = job.places[f + 1] - job.places[f], odd = length % 2;
+    float *tile = scratch + at.tile, *folded = scratch + at.folded;
+    gather<true>(group, Reference<T>{}, begin, begin + length, low, high, tile, job.window);
+    fold_segment(tile, length, folded);
+    float* spectrum = scratch + at.spectrum;
+    for (int g = 0; g < at.groups; ++g, spectrum += at.row * lanes) {
+        Vec sums[OverlappingLayout::row] = {};
+        product<wide>(folded, (length + 1) / 2, table + at.step_waves[odd] + at.of(g, at.step_half[odd]), sums);
+        const float* turn = table + at.step_turns + at.of(g, job.n_places) + f * at.row; // cos and -sin
+        MMME_UNROLL
+        for (int w = 0; w < at.row; w += 2) {
+            const float c = turn[w], s = turn[w + 1];
+            float *re = spectrum + w * lanes, *im = re + lanes;
+            store(re, load(re) + c * sums[w] + s * sums[w + 1]);
+            store(im, load(im) + s * sums[w] - c * sums[w + 1]);
+        }
+        float* largest = scratch + at.largest + g * lanes;
+        const Vec size = size_of(spectrum), before = load(largest);
+        doubt = 400 * size < before ? Vec{} + __builtin_nanf("") : doubt;
+        store(largest, size < before ? before : size);
+    }
+    return doubt;
+}
+
 // Sums back from the anchor of the samples, less their reference, times the DFT of ones. At every stop those so far
 // become its DFT. Where there are segments (shared) each is a stop and has a DFT of its own, whose place the sums take.
 // They are added up segment by segment, so that no stop matters to the others. Where the reference moves, and with the
@@ -649,28 +709,40 @@ void sweep_on(const OverlappingLayout& at, const float* table, const float* offs
 
 // |DFT of the tapered window|^2 / a^2 of each bin but the last, from the sums on both sides of the anchor; phase: (cos,
 // -sin) of where the window starts, as the taper does. Where two bins are no neighbours what comes of them has no use.
+// Without sums, from the DFT itself, which else is kept where that is asked for.
+template <bool sums, bool keep>
 void powers(const OverlappingBandPower& job, const OverlappingLayout& at, const float* phase, const float* before,
-            const float* after, float* MMME_RESTRICT power) {
+            const float* after, float* MMME_RESTRICT spectrum, float* MMME_RESTRICT power) {
     const float c = static_cast<float>(job.b / 2 / job.a) * -phase[0],
                 s = static_cast<float>(job.b / 2 / job.a) * -phase[1];
     Vec left_re = {}, left_im = {}, re = {}, im = {};
-    for (int g = 0; g < at.groups; ++g, before += at.of(1, at.slots + 1) * lanes, after += at.row * lanes) {
+    for (int g = 0; g < at.groups; ++g) {
         MMME_UNROLL
         for (int w = 0; w < at.row; w += 2, power += lanes) {
-            const Vec right_re = load(before + w * lanes) + load(after + w * lanes);
-            const Vec right_im = load(before + (w + 1) * lanes) + load(after + (w + 1) * lanes);
+            const float* MMME_RESTRICT from = sums ? before : spectrum;
+            Vec right_re = load(from + w * lanes), right_im = load(from + (w + 1) * lanes);
+            if constexpr (sums) {
+                right_re += load(after + w * lanes);
+                right_im += load(after + (w + 1) * lanes);
+            }
+            if constexpr (keep) {
+                store(spectrum + w * lanes, right_re);
+                store(spectrum + (w + 1) * lanes, right_im);
+            }
             const Vec tapered_re = re + c * (right_re + left_re) + s * (right_im - left_im);
             const Vec tapered_im = im + c * (right_im + left_im) - s * (right_re - left_re);
             store(power, tapered_re * tapered_re + tapered_im * tapered_im);
             left_re = re, left_im = im, re = right_re, im = right_im;
         }
+        before += at.of(1, at.slots + 1) * lanes, after += at.row * lanes, spectrum += at.row * lanes;
     }
 }
 
-// Sums the bands' weights times powers, and writes (lane, band); of `whole` lanes whole vectors, if there are no more
-// bands than lanes, because what is too much of them lies in bands that are still to come.
+// Sums the bands' weights times powers, NaN where there is doubt, and writes (lane, band); of `whole` lanes whole
+// vectors, if there are no more bands than lanes, because what is too much of them lies in bands that are still to
+// come.
 void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, const float* scratch, int used, int whole,
-               float* to) {
+               Vec doubt, float* to) {
     const float* power = scratch + at.power + lanes; // the first one is of no bin
     const std::int32_t* ranges = reinterpret_cast<const std::int32_t*>(scratch + at.ranges);
     const float* weights = scratch + at.weights;
@@ -689,7 +761,7 @@ void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, con
                     for (int i = 0; i < 4; ++i) sums[i] += load(own + i * lanes);
                 }
                 for (; left; --left, own += lanes) sums[0] += load(own);
-                totals[k] = *weight * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
+                totals[k] = doubt + *weight * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
                 continue;
             }
             for (; left >= 4; left -= 4, own += 4 * lanes, weight += 4) {
@@ -697,7 +769,7 @@ void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, con
                 for (int i = 0; i < 4; ++i) sums[i] += weight[i] * load(own + i * lanes);
             }
             for (; left; --left, own += lanes, ++weight) sums[0] += *weight * load(own);
-            totals[k] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+            totals[k] = doubt + (sums[0] + sums[1]) + (sums[2] + sums[3]);
         }
         transpose(totals);
         float* own = to + first;
@@ -727,7 +799,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     };
     constexpr int ahead = 8;
     const int spare = own.used * job.n_bands - lanes, whole = spare < 0 ? 0 : spare / job.n_bands + 1;
-    const std::ptrdiff_t block = anchor - n, low = start(begin), high = start(end - 1) + n;
+    const std::ptrdiff_t block = anchor - n, high = start(end - 1) + n;
     float* offsets = scratch + at.offsets; // of the segments before the anchor, then of those after it
     float* offsets_after = offsets + static_cast<std::ptrdiff_t>(at.segments) * lanes;
     float* running = scratch + at.running;
@@ -738,19 +810,16 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     // anchor move by their difference.
     Reference<T> before_refs[levels], after_refs[levels];
     Reference<T>* references = reinterpret_cast<Reference<T>*>(scratch + at.references); // of segments with a DFT
-    int stops[most], first = 0, windows = static_cast<int>(end - begin);
-    const int last_place = static_cast<int>(start(end - 1) - block);
-    if constexpr (shared)
-        while (block + at.cut(job, first) < low) ++first;
-    else
-        first = static_cast<int>(low - block);
-    const auto after_of = [&](int place) { // segments
-        if constexpr (!shared) return place;
-        int j = 0;
-        while (at.cut(job, j) < place) ++j;
-        return j;
+    int stops[most], windows = static_cast<int>(end - begin);
+    const auto place_of = [&](std::ptrdiff_t i) { return static_cast<int>(start(i) - block); };
+    const auto on_to = [&](int& j, int place) { // the segment that begins there, or before
+        while (j < at.segments && at.edge(job, j + 1) <= place) ++j;
     };
-    const int before_last = at.back.of(at.segments - first), after_last = at.on.of(after_of(last_place));
+    int first = 0, after_last_place = 0;
+    on_to(first, place_of(begin));
+    on_to(after_last_place, place_of(end - 1));
+    const std::ptrdiff_t low = block + at.edge(job, first);
+    const int before_last = at.back.of(at.segments - first), after_last = at.on.of(after_last_place);
     for (int i = 0; i <= before_last && first < at.segments; ++i)
         before_refs[i].take(own, block + at.edge(job, at.segments - 1 - at.back.after[i]), anchor);
     for (int i = 0; i <= after_last; ++i) after_refs[i].take(own, anchor, anchor + at.edge(job, at.on.after[i] + 1));
@@ -761,11 +830,8 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     const int slots = shared ? at.segments : windows;
     for (std::ptrdiff_t i = 0; i < slots * static_cast<std::ptrdiff_t>(lanes); ++i) closings[i] = 0;
     for (int i = 0, j = 0, to = 0, from = before_last; i < windows; ++i) {
-        const int place = static_cast<int>(start(begin + i) - block);
-        if constexpr (shared)
-            while (at.cut(job, j) < place) ++j;
-        else
-            j = stops[i] = place;
+        on_to(j, place_of(begin + i));
+        stops[i] = j;
         while (at.on.after[to + 1] < j) ++to;
         while (from > 0 && at.back.after[from] >= at.segments - j) --from;
         if (j < at.segments)
@@ -806,7 +872,8 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
             for (int l = 0; l < lanes; ++l)
                 running[at.constants[c] * 2 * lanes + l] =
                     static_cast<float>(static_cast<double>(after_refs[0].of[l]) * n);
-    int j = 0, moved = 0;
+    int j = 0, moved = 0, f = 0, stepped = -1; // the place and the segment of the window whose DFT is kept
+    Vec doubt = {};
     const auto move = [&] { // where it is time
         if (j != at.on.after[moved + 1]) return;
         const Vec by = after_refs[moved + 1].less(after_refs[moved]);
@@ -818,9 +885,9 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         }
     };
     for (std::ptrdiff_t i = begin; i < end; ++i) {
-        const int place = static_cast<int>(start(i) - block);
+        const int place = place_of(i);
         if constexpr (shared) {
-            for (; at.cut(job, j) < place; ++j) {
+            for (; j < at.segments && at.cut(job, j + 1) <= place; ++j) {
                 move();
                 share(job, at, table, own, anchor + job.cuts[j], j, low, high, references[j], after_refs[moved],
                       scratch);
@@ -837,9 +904,25 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         const float* later = written(i + ahead < end ? i + ahead : end - 1);
         for (int l = 0; l < own.used * job.n_bands; l += line) MMME_PREFETCH(later + l);
         const float* before = scratch + at.dfts + at.of(1, static_cast<int>(shared ? j : i - begin)) * lanes;
-        powers(job, at, table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n), before, running,
-               scratch + at.power);
-        sum_bands(job, at, scratch, own.used, whole, written(i));
+        const float* phase = table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n);
+        float *spectrum = scratch + at.spectrum, *power = scratch + at.power;
+        if (!shared || job.n_places == job.n_cuts) {
+            powers<true, false>(job, at, phase, before, running, spectrum, power);
+        } else {
+            if (stepped != j) {
+                while (f + 1 < job.n_places && job.places[f] < at.cut(job, j)) ++f;
+                powers<true, true>(job, at, phase, before, running, spectrum, power);
+                for (int g = 0; g < at.groups; ++g)
+                    store(scratch + at.largest + g * lanes, size_of(spectrum + g * at.row * lanes));
+                stepped = j, doubt = Vec{};
+            }
+            if (job.places[f] < place % n) {
+                for (; job.places[f] < place; ++f)
+                    doubt = step(job, at, table, own, block + job.places[f], f, low, high, doubt, scratch);
+                powers<false, false>(job, at, phase, before, running, spectrum, power);
+            }
+        }
+        sum_bands(job, at, scratch, own.used, whole, doubt, written(i));
     }
     known = anchor + at.cut(job, j);
 }
@@ -986,10 +1069,16 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
             put(in_rows(at.ones, at.segments, j), centre, ones(length));
             if (job.n_cuts) put(in_rows(at.turns, at.segments, j), centre, 1);
         }
-        for (int odd = 0; odd < 2; ++odd)
+        for (int f = 0; f + 1 < job.n_places && job.n_places > job.n_cuts; ++f)
+            put(in_rows(at.step_turns, job.n_places, f), job.places[f] + job.places[f + 1] - std::int64_t{1}, 1);
+        for (int odd = 0; odd < 2; ++odd) {
+            const auto about_centre = [&](int m) { return wave(std::int64_t{2} * m + !odd); };
+            for (int m = 0; m < at.step_half[odd]; ++m) {
+                float* to = in_rows(at.step_waves[odd], at.step_half[odd], m);
+                to[0] = live * about_centre(m)[0], to[1] = -live * about_centre(m)[1];
+            }
             for (int term = 0; term < at.terms[odd]; ++term) {
                 float* to = in_rows(at.waves[odd], at.terms[odd], term);
-                const auto about_centre = [&](int m) { return wave(std::int64_t{2} * m + !odd); };
                 if (!job.rank) {
                     to[0] = live * about_centre(term)[0], to[1] = -live * about_centre(term)[1];
                     continue;
@@ -1002,6 +1091,7 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
                 }
                 to[0] = live * static_cast<float>(even_part), to[1] = live * static_cast<float>(odd_part);
             }
+        }
     });
 }
 

@@ -102,15 +102,17 @@ class _Costs(NamedTuple):
     segments: tuple[_Each, _Each, _Each]  # sums of segments: a sample of the hop, a segment, a window
     samples: tuple[_Each, _Each]  # sums of samples: a sample of the hop, a window
     vector: int  # channels that sums take at a time
+    step: _Each | None = None  # from one window to the next within a segment, if that is done
 
 
 _SHORT = 16  # samples
+_APART = 0.033  # part of a window that a segment has at least where windows may begin within it
 _FFT = 3.0  # ns for each of n log2(n), whatever the bins
 _COSTS = {
     # assumed from avx2's, with twice as many lanes
-    "avx512": _Costs((0.7, 0.007), ((1.0, 0.008), (10, 0.3), (20, 0.7)), ((1.8, 0.1), (9, 0.6)), 16),
-    "avx2": _Costs((0.85, 0.010), ((1.2, 0.013), (10, 0.5), (20, 1.1)), ((2.2, 0.16), (9.5, 1.0)), 8),
-    "baseline": _Costs((1.15, 0.037), ((1.5, 0.06), (10, 1.5), (25, 3.5)), ((2.9, 0.5), (12, 2.8)), 4),
+    "avx512": _Costs((0.7, 0.007), ((1.0, 0.008), (12, 0.6), (18, 0.4)), ((1.8, 0.1), (9, 0.6)), 16, (4, 0.2)),
+    "avx2": _Costs((0.85, 0.010), ((1.2, 0.013), (12, 1.0), (18, 0.6)), ((2.2, 0.16), (9.5, 1.0)), 8, (4, 0.35)),
+    "baseline": _Costs((1.15, 0.037), ((1.5, 0.06), (12, 3.0), (23, 2.0)), ((2.9, 0.5), (12, 2.8)), 4, (4, 1.0)),
     "numba": _Costs((4.2, 0.01), ((12, 0.0), (400, 5.0), (350, 4.5)), ((70, 0.1), (1300, 5.0)), 1),
 }
 
@@ -254,6 +256,24 @@ class _Route(NamedTuple):
     way: str  # "direct", "overlapping" or "fft"
     cuts: tuple[int, ...] = ()  # where, in as many samples as a window has, segments begin that windows share
     origin: int = 0  # sample from which these count
+    places: tuple[int, ...] = ()  # where windows begin: at cuts, or between them, a step on from another window
+
+    def reach(self, starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        """Return the first sample that each window of n samples needs: that of the cut before it."""
+        if not self.cuts:
+            return starts
+        place = (starts - self.origin) % n
+        cuts = np.array(self.cuts)
+        reach: NDArray[np.int64] = starts - place + cuts[np.searchsorted(cuts, place, side="right") - 1]
+        return reach
+
+
+def _thinned(places: NDArray[np.int64], apart: float) -> NDArray[np.int64]:
+    """Return those of the places, the first among them, that are at least so far apart."""
+    kept = [0]
+    while (following := int(np.searchsorted(places, places[kept[-1]] + apart))) < len(places):
+        kept.append(following)
+    return places[kept]
 
 
 def _divided(cuts: NDArray[np.int64], n: int, highest: int, bins: int) -> NDArray[np.int64]:
@@ -466,17 +486,26 @@ class _Plan:
                 used[(starts - begin) % n] = True
                 used = np.logical_or.reduce([np.roll(used, offset) for offset in np.unique(self.offsets % n)])
                 cuts, origin = np.flatnonzero(used), begin % n
+            places = cuts
+            if cost.step is not None:
+                cuts = _thinned(cuts, n * _APART)
             cuts = _divided(cuts, n, int(self.bins[-1]) + 1, len(self.bins))
+            places = np.union1d(places, cuts)
             samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
             hop = max(samples / (len(starts) * len(self.offsets)), 1)
             spare = -(-n_channels // cost.vector) * cost.vector / n_channels
             sample, segment, window = map(of, cost.segments)
-            segments = max(hop * len(cuts) / n, 1)
-            route = _Route("overlapping", tuple(cuts.tolist()), origin)
-            costs[route] = spare * (sample * hop + segment * segments + window)
+            segments, steps = hop * len(cuts) / n, hop * (len(places) - len(cuts)) / n
+            route = _Route("overlapping", tuple(cuts.tolist()), origin, tuple(places.tolist()))
+            between = of(cost.step) * steps if steps and cost.step is not None else 0
+            costs[route] = spare * (sample * hop + segment * max(segments, not steps) + between + window)
             sample, window = map(of, cost.samples)
             costs[_Route("overlapping")] = spare * (sample * hop + window)
         return costs
+
+    def reach(self, route: _Route, start: int) -> int:
+        """Return the first sample that the route reads for a window and those after it."""
+        return int(route.reach(start + self.offsets, len(self.taper)).min())
 
     def run(
         self, data: NDArray[Any], starts: NDArray[np.int64], route: _Route, threads: int, first: int = 0
@@ -488,6 +517,13 @@ class _Plan:
             else:
                 power = self._powers_by_kernel(data, starts - first, route, first, threads)
             largest = np.float32(power.max(initial=0))
+            if not np.isfinite(largest) and len(route.places) > len(route.cuts):
+                # A step from another window that had an artefact, NaN or infinity in it may have spoiled this one.
+                spoiled = ~np.isfinite(power)
+                which = np.flatnonzero(spoiled.any(axis=(1, 2)))
+                alone = self._powers_by_kernel(data, starts[which] - first, _Route("direct"), first, threads)
+                power[spoiled] = alone[spoiled[which]]
+                largest = np.float32(power.max(initial=0))
         # NaN and infinity go through to the output, which is far smaller to look through than the input.
         if not np.isfinite(largest):
             with np.errstate(over="ignore"):
@@ -519,6 +555,7 @@ class _Plan:
                 n = len(taper)
                 kernels().overlapping_band_power(
                     data, out, at, first - route.origin + n, n, np.array(route.cuts, np.int32),
+                    np.array(route.places, np.int32),
                     _basis(route.cuts, n, int(self.bins[0]) - 1, int(self.bins[-1]) + 1), *self.cosine, detrend,
                     self.bins, weights, threads,
                 )  # fmt: skip
@@ -1080,7 +1117,7 @@ class BandPowerStream:
             # The windows from i on that lie within `span` samples of window i, whose order may be any.
             near = (starts[i:] >= starts[i]) & (starts[i:] + n <= starts[i] + span)
             j = i + (len(near) if near.all() else int(np.argmin(near)))
-            begin, end = int(starts[i]), int(starts[i:j].max()) + n
+            begin, end = self._plan.reach(route, int(starts[i])), int(starts[i:j].max()) + n
             have = first + kept.shape[1]
             if first <= begin < have:
                 fresh = [self.recording.read(have, end)] if end > have else []

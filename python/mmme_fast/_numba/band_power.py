@@ -451,6 +451,7 @@ def overlapping_band_power(
     first: int,
     window: int,
     cuts: NDArray[np.int32],
+    places: NDArray[np.int32],
     basis: NDArray[np.float32],
     a: float,
     b: float,
@@ -462,40 +463,43 @@ def overlapping_band_power(
     """The same with sums that windows share, for a taper a - b cos and a DFT as long as they are."""
     order = np.argsort(starts, kind="stable")
     tasks = min(len(starts), threads)
-    edges = np.append(cuts, window).astype(np.int64) if len(cuts) else np.arange(window + 1)
+    # There are no steps: each place is a cut.
+    edges = np.append(places, window).astype(np.int64) if len(cuts) else np.arange(window + 1)
+    if len(places) > len(cuts):
+        basis = np.empty((2, 0, 0, 2), np.float32)
     lengths = np.diff(edges)
     back, on = _moves(lengths[::-1]), _moves(lengths)
     segments, half = len(lengths), (int(lengths.max()) + 1) // 2
     rank = basis.shape[2]
     columns = np.ascontiguousarray(basis.transpose(0, 3, 1, 2))
-    for panel, places in _panels(bins):
-        frequency = np.pi / window * places
+    for panel, near in _panels(bins):
+        frequency = np.pi / window * near
         # About the centre of every segment: its phase, and the DFT of ones; and about the centre of one of an even or
         # odd number of samples, theirs.
-        angle = (edges[:-1] + edges[1:] - 1)[:, None] * places % (2 * window) * (np.pi / window)
+        angle = (edges[:-1] + edges[1:] - 1)[:, None] * near % (2 * window) * (np.pi / window)
         with np.errstate(invalid="ignore"):
             one = np.sin(lengths[:, None] * frequency) / np.sin(frequency)
-        one = np.where(places % window, one, lengths[:, None])
+        one = np.where(near % window, one, lengths[:, None])
         turns = np.zeros((segments, 2, PANEL), np.float32)
-        turns[:, 0, : len(places)], turns[:, 1, : len(places)] = np.cos(angle), -np.sin(angle)
+        turns[:, 0, : len(near)], turns[:, 1, : len(near)] = np.cos(angle), -np.sin(angle)
         ones = np.zeros((-(-segments // UNROLL) * UNROLL, 2, PANEL), np.float32)
-        ones[:segments, 0, : len(places)], ones[:segments, 1, : len(places)] = one * np.cos(angle), -one * np.sin(angle)
+        ones[:segments, 0, : len(near)], ones[:segments, 1, : len(near)] = one * np.cos(angle), -one * np.sin(angle)
         rest = (window - edges)[:, None]  # of ones from every segment on to the window's end
         with np.errstate(invalid="ignore"):
             ahead = np.where(
-                places % window, np.sin(rest * places % (2 * window) * (np.pi / window)) / np.sin(frequency), rest
+                near % window, np.sin(rest * near % (2 * window) * (np.pi / window)) / np.sin(frequency), rest
             )
-        angle = (window + edges - 1)[:, None] * places % (2 * window) * (np.pi / window)
+        angle = (window + edges - 1)[:, None] * near % (2 * window) * (np.pi / window)
         rests = np.zeros((segments + 1, 2 * PANEL), np.float32)
-        rests[:, : len(places)], rests[:, PANEL : PANEL + len(places)] = ahead * np.cos(angle), -ahead * np.sin(angle)
+        rests[:, : len(near)], rests[:, PANEL : PANEL + len(near)] = ahead * np.cos(angle), -ahead * np.sin(angle)
         terms = rank or half  # a segment's waves, or what the basis makes of them
         waves = np.zeros((2, 2, -(-terms // UNROLL) * UNROLL + 1, PANEL), np.float32)  # and no constant to add
         for odd in (0, 1):
             inside = (2 * np.arange(half)[:, None] + (odd == 0)) * frequency
             for part, wave in enumerate((np.cos(inside), np.sin(inside))):
-                waves[odd, part, :terms, : len(places)] = columns[odd, part].T @ wave if rank else wave
-        constants = np.flatnonzero(places % window == 0)
-        centres = np.searchsorted(places, bins[panel])
+                waves[odd, part, :terms, : len(near)] = columns[odd, part].T @ wave if rank else wave
+        constants = np.flatnonzero(near % window == 0)
+        centres = np.searchsorted(near, bins[panel])
         tables = ones.reshape(len(ones), -1), rests, turns.reshape(segments, -1), waves
         weight = np.ascontiguousarray(weights[:, panel])
 
