@@ -227,6 +227,30 @@ def test_overlapping_windows_have_the_same_bits_for_any_chunk_and_threads(
     assert np.array_equal(whole[::-1], overlapping(data, starts[::-1].copy(), n, segment, bins, weights))
 
 
+def test_windows_within_a_segment_have_the_same_bits_for_any_chunk_and_threads(backend: str) -> None:
+    n = 150
+    data = noise(9, 3200).astype(np.float32)
+    starts = np.rint(np.arange(450) * 20 / 3).astype(np.int64)
+    places = np.unique(starts % n)
+    cuts = places[::3]
+    bins, weights = bands(n, 0, 40)
+
+    def power(data: NDArray[Any], starts: NDArray[np.int64], **options: Any) -> NDArray[np.float32]:
+        return overlapping(data, starts, n, 1, bins, weights, detrend=False, cuts=cuts, places=places, **options)
+
+    whole = power(data, starts)
+    known = ~np.isnan(whole)
+    assert known.mean() > 0.9
+    np.testing.assert_allclose(whole[known], expected(data, starts, n, bins, weights, detrend=False)[known], rtol=RTOL)
+    assert np.array_equal(whole, power(data, starts, threads=3), equal_nan=True)
+    for begin, last in np.sort(np.random.default_rng(0).integers(0, len(starts), (60, 2))):
+        place = starts[begin] % n
+        low = starts[begin] - place + cuts[np.searchsorted(cuts, place, side="right") - 1]
+        piece = np.ascontiguousarray(data[:, low : starts[last] + n])
+        got = power(piece, starts[begin : last + 1], first=int(low))
+        assert np.array_equal(whole[begin : last + 1], got, equal_nan=True)
+
+
 @pytest.mark.parametrize(
     "options", [{"hop": 0.5}, {"hop": 1 / 30}, {"hop": 0.01}, {"at": np.arange(0.085, 11, 0.1)}, {"hop": 1.0}]
 )

@@ -822,7 +822,8 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     const int before_last = at.back.of(at.segments - first), after_last = at.on.of(after_last_place);
     for (int i = 0; i <= before_last && first < at.segments; ++i)
         before_refs[i].take(own, block + at.edge(job, at.segments - 1 - at.back.after[i]), anchor);
-    for (int i = 0; i <= after_last; ++i) after_refs[i].take(own, anchor, anchor + at.edge(job, at.on.after[i] + 1));
+    for (int i = 0; i <= after_last && after_last_place > 0; ++i)
+        after_refs[i].take(own, anchor, anchor + at.edge(job, at.on.after[i] + 1));
     for (int i = 0; i < before_last; ++i)
         store(scratch + at.moves + i * lanes, before_refs[i].less(before_refs[i + 1]));
 
@@ -834,7 +835,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         stops[i] = j;
         while (at.on.after[to + 1] < j) ++to;
         while (from > 0 && at.back.after[from] >= at.segments - j) --from;
-        if (j < at.segments)
+        if (j > 0 && j < at.segments) // else all sums are on one side
             store(closings + (shared ? j : i) * static_cast<std::ptrdiff_t>(lanes),
                   before_refs[from].less(after_refs[to]));
     }
@@ -867,11 +868,12 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     sweep_back<shared>(at, table, stops, shared ? first : 0, windows, scratch);
 
     for (std::ptrdiff_t i = 0; i < at.of(at.groups, 1) * lanes; ++i) running[i] = 0;
-    if (!job.detrend)
-        for (int c = 0; c < at.n_constants; ++c)
+    const auto begin_with = [&](const Reference<T>& reference) { // what all is less
+        for (int c = 0; c < at.n_constants && !job.detrend; ++c)
             for (int l = 0; l < lanes; ++l)
-                running[at.constants[c] * 2 * lanes + l] =
-                    static_cast<float>(static_cast<double>(after_refs[0].of[l]) * n);
+                running[at.constants[c] * 2 * lanes + l] = static_cast<float>(static_cast<double>(reference.of[l]) * n);
+    };
+    begin_with(first == 0 ? before_refs[before_last] : after_refs[0]);
     int j = 0, moved = 0, f = 0, stepped = -1; // the place and the segment of the window whose DFT is kept
     Vec doubt = {};
     const auto move = [&] { // where it is time
@@ -888,6 +890,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         const int place = place_of(i);
         if constexpr (shared) {
             for (; j < at.segments && at.cut(job, j + 1) <= place; ++j) {
+                if (j == 0) begin_with(after_refs[0]);
                 move();
                 share(job, at, table, own, anchor + job.cuts[j], j, low, high, references[j], after_refs[moved],
                       scratch);
