@@ -278,12 +278,12 @@ def test_windows_share_what_they_can_where_that_costs_less(monkeypatch: pytest.M
     every_100 = 100 * np.arange(50)
     assert route(64, every_100) == ("overlapping", 10, 0)
     assert route(64, every_100 + 7) == ("overlapping", 10, 7)  # segments count from the first window
-    assert route(64, every_100[::-1] + 7, window=0.96) == ("overlapping", 24, 7)
+    assert route(64, every_100[::-1] + 7, window=0.96) == ("overlapping", 48, 7)
     assert route(64, 500 * np.arange(9)) == ("overlapping", 8, 0)  # long segments in parts
     assert route(64, 1000 * np.arange(9)) == ("direct", 0, 0)  # nothing to share
     assert route(64, [0, 3000, 3001]) == ("direct", 0, 0)
     assert route(64, np.rint(np.arange(3000) * 1000 / 29.97)) == ("overlapping", 0, 0)  # anywhere
-    assert route(64, np.arange(0, 6000, 151)) == ("overlapping", 20, 0)
+    assert route(64, np.arange(0, 6000, 151)) == ("overlapping", 40, 0)
     assert route(1, 1000 * np.arange(9)) == ("direct", 0, 0)  # one lane of many
     assert route(1, 6 * np.arange(500))[0] == "overlapping"
     assert route(64, [0, 60_000], window=30.0, subwindow=4.0) == ("overlapping", 14, 0)

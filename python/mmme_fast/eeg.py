@@ -105,7 +105,7 @@ class _Costs(NamedTuple):
     step: _Each | None = None  # from one window to the next within a segment, if that is done
 
 
-_SHORT = 16  # samples
+_SHORT = 16  # samples; a step of more costs no less than a segment
 _APART = 0.033  # part of a window that a segment has at least where windows may begin within it
 _FFT = 3.0  # ns for each of n log2(n), whatever the bins
 _COSTS = {
@@ -488,8 +488,8 @@ class _Plan:
                 used = np.logical_or.reduce([np.roll(used, offset) for offset in np.unique(self.offsets % n)])
                 cuts, origin = np.flatnonzero(used), begin % n
             places = cuts
-            if cost.step is not None:
-                cuts = _thinned(cuts, n * _APART)
+            if cost.step is not None and n < _SHORT * len(places):
+                cuts = _thinned(places, n * _APART)
             cuts = _divided(cuts, n, int(self.bins[-1]) + 1, len(self.bins))
             places = np.union1d(places, cuts)
             samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
