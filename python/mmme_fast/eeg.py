@@ -259,15 +259,6 @@ class _Route(NamedTuple):
     origin: int = 0  # sample from which these count
     places: tuple[int, ...] = ()  # where windows begin: at cuts, or between them, a step on from another window
 
-    def reach(self, starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-        """Return the first sample that each window of n samples needs: that of the cut before it."""
-        if not self.cuts:
-            return starts
-        place = (starts - self.origin) % n
-        cuts = np.array(self.cuts)
-        reach: NDArray[np.int64] = starts - place + cuts[np.searchsorted(cuts, place, side="right") - 1]
-        return reach
-
 
 def _thinned(places: NDArray[np.int64], apart: float) -> NDArray[np.int64]:
     """Return those of the places, the first among them, that are at least so far apart."""
@@ -505,8 +496,12 @@ class _Plan:
         return costs
 
     def reach(self, route: _Route, start: int) -> int:
-        """Return the first sample that the route reads for a window and those after it."""
-        return int(route.reach(start + self.offsets, len(self.taper)).min())
+        """Return the first sample that the route reads for a window and those after it: at the cut before it."""
+        if not route.cuts:
+            return start
+        starts, cuts = start + self.offsets, np.array(route.cuts)
+        places = (starts - route.origin) % len(self.taper)
+        return int((starts - places + cuts[np.searchsorted(cuts, places, side="right") - 1]).min())
 
     def run(
         self, data: NDArray[Any], starts: NDArray[np.int64], route: _Route, threads: int, first: int = 0
