@@ -321,7 +321,7 @@ struct OverlappingLayout {
         }
         most_half = half[0] > half[1] ? half[0] : half[1];
         for (int f = 0; f + 1 < job.n_places; ++f) {
-            const int own = job.places[f + 1] - job.places[f], rows_of = (own + 1) / 2;
+            const int own = job.places[f + 1] - job.places[f], rows_of = own / 2;
             if (own > longest_step) longest_step = own;
             if (rows_of > step_half[own % 2]) step_half[own % 2] = rows_of;
         }
@@ -615,11 +615,16 @@ Vec step(const OverlappingBandPower& job, const OverlappingLayout& at, const flo
     float *tile = scratch + at.tile, *folded = scratch + at.folded;
     gather<true>(group, Reference<T>{}, begin, begin + length, low, high, tile, job.window);
     fold_segment(tile, length, folded);
+    const Vec centre = odd ? load(folded) : Vec{};
+    folded += odd * 2 * lanes;
     float* spectrum = scratch + at.spectrum;
     for (int g = 0; g < at.groups; ++g, spectrum += at.row * lanes) {
-        Vec sums[OverlappingLayout::row] = {};
-        product<wide>(folded, (length + 1) / 2, table + at.step_waves[odd] + at.of(g, at.step_half[odd]), sums);
+        Vec sums[OverlappingLayout::row];
+        MMME_UNROLL
+        for (int w = 0; w < at.row; w += 2) sums[w] = centre, sums[w + 1] = Vec{};
+        product<wide>(folded, length / 2, table + at.step_waves[odd] + at.of(g, at.step_half[odd]), sums);
         const float* turn = table + at.step_turns + at.of(g, job.n_places) + f * at.row; // cos and -sin
+        MMME_PREFETCH(turn + 2 * at.row);
         MMME_UNROLL
         for (int w = 0; w < at.row; w += 2) {
             const float c = turn[w], s = turn[w + 1];
@@ -1073,12 +1078,13 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
             if (job.n_cuts) put(in_rows(at.turns, at.segments, j), centre, 1);
         }
         for (int f = 0; f + 1 < job.n_places && job.n_places > job.n_cuts; ++f)
-            put(in_rows(at.step_turns, job.n_places, f), job.places[f] + job.places[f + 1] - std::int64_t{1}, 1);
+            put(in_rows(at.step_turns, job.n_places, f), job.places[f] + job.places[f + 1] - std::int64_t{1},
+                static_cast<double>(live));
         for (int odd = 0; odd < 2; ++odd) {
             const auto about_centre = [&](int m) { return wave(std::int64_t{2} * m + !odd); };
             for (int m = 0; m < at.step_half[odd]; ++m) {
                 float* to = in_rows(at.step_waves[odd], at.step_half[odd], m);
-                to[0] = live * about_centre(m)[0], to[1] = -live * about_centre(m)[1];
+                to[0] = about_centre(m + odd)[0], to[1] = -about_centre(m + odd)[1];
             }
             for (int term = 0; term < at.terms[odd]; ++term) {
                 float* to = in_rows(at.waves[odd], at.terms[odd], term);
