@@ -241,9 +241,18 @@ struct Panel {
 // Overlapping windows.
 
 constexpr int most = 256;                // windows whose sums are in memory at a time where there are no cuts
-constexpr int wide = 6;                  // bins whose sums fit into registers
+constexpr int together = 2;              // vectors of channels, which what is spread over a vector serves in turn
+constexpr int wide = 6;                  // bins in a group
 constexpr int levels = 32;               // references on one side of an anchor, at most
 constexpr int line = 64 / sizeof(float); // of memory
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int registers = 32;
+#else
+constexpr int registers = 16;
+#endif
+// Bins of a group whose sums fit into registers, of V vectors of channels.
+template <int V> constexpr int fitting = wide * 2 * V < registers ? wide : wide / V;
 
 // The bins whose DFT is needed: the bands' and both neighbours of each. One below 0 or above n / 2 is like any other.
 // Left out is a bin 0 that would be the first, for whose neighbour it counts nothing.
@@ -255,18 +264,18 @@ template <class Each> int neighbourhood(const OverlappingBandPower& job, const E
     return count;
 }
 
-// Calls with.operator()<W>(first) for groups of W of `count`, W at most `wide`, as few and as equal as can be.
+// Calls with.operator()<W>(first) for groups of W of `count`, W at most `largest`, as few and as equal as can be.
 template <int W, class With> void group_of(int size, int first, const With& with) {
     if (size == W)
         with.template operator()<W>(first);
     else if constexpr (W > 1)
         group_of<W - 1>(size, first, with);
 }
-template <class With> void in_groups(int count, const With& with) {
+template <int largest, class With> void in_groups(int count, const With& with) {
     int first = 0;
-    for (int groups = (count + wide - 1) / wide; groups > 0; --groups) {
+    for (int groups = (count + largest - 1) / largest; groups > 0; --groups) {
         const int size = (count - first + groups - 1) / groups;
-        group_of<wide>(size, first, with);
+        group_of<largest>(size, first, with);
         first += size;
     }
 }
@@ -292,9 +301,10 @@ struct Moves {
 };
 
 // What lies where in the table and in the scratch memory, in floats. Bins go in groups of `wide`, the last one filled
-// up with zeros; a row is (bin, re and im) of one of them.
+// up with zeros; a row is (bin, re and im) of one of them. All that is said of channels is said of `width` of them.
 struct OverlappingLayout {
     static constexpr int row = 2 * wide;
+    std::ptrdiff_t width;
     int count = 0, groups;                   // of bins
     int constants[2], n_constants = 0;       // those that a constant changes: bin 0, which is bin n as well
     int segments, longest;                   // of a window; samples of the longest
@@ -302,11 +312,12 @@ struct OverlappingLayout {
     Moves back, on;                          // of the reference on both sides of an anchor
     int slots;                               // DFTs in memory: of each segment, or of so many windows
     int step_half[2] = {}, longest_step = 0; // the same of steps from window to window within a segment
-    std::ptrdiff_t ones, rests, turns, waves[2], bases[2], step_turns, step_waves[2], circle, table_size;
+    std::ptrdiff_t ones, rests, turns, waves[2], step_turns, step_waves[2], circle, table_size;
     std::ptrdiff_t offsets, moves, closings, tile, folded, reduced, dfts, running, spectrum, largest, power, weights,
         ranges, references, size;
 
     explicit OverlappingLayout(const OverlappingBandPower& job) {
+        width = job.channels > lanes ? together * lanes : lanes;
         count = neighbourhood(job, [&](int place, int bin) {
             if (bin % job.window == 0) constants[n_constants++] = place;
         });
@@ -336,30 +347,28 @@ struct OverlappingLayout {
         turns = rests + all * (segments + 1);
         waves[0] = turns + shared * all * segments;
         waves[1] = waves[0] + all * terms[0];
-        bases[0] = waves[1] + all * terms[1];
-        bases[1] = bases[0] + std::ptrdiff_t{2} * job.rank * half[0];
-        step_turns = bases[1] + std::ptrdiff_t{2} * job.rank * half[1];
+        step_turns = waves[1] + all * terms[1];
         step_waves[0] = step_turns + all * (job.n_places > job.n_cuts ? job.n_places : 0);
         step_waves[1] = step_waves[0] + all * step_half[0];
         circle = step_waves[1] + all * step_half[1];
         table_size = circle + 4 * static_cast<std::ptrdiff_t>(job.window);
 
         offsets = 0;
-        moves = offsets + (2 * static_cast<std::ptrdiff_t>(segments) + lanes) * lanes;
-        closings = moves + levels * lanes;
-        tile = closings + slots * static_cast<std::ptrdiff_t>(lanes);
+        moves = offsets + (2 * static_cast<std::ptrdiff_t>(segments) + lanes) * width;
+        closings = moves + levels * width;
+        tile = closings + slots * width;
         const std::ptrdiff_t longer = longest > longest_step ? longest : longest_step;
-        folded = tile + (longer + lanes) * lanes;
-        reduced = folded + (longer + 1) * lanes;
-        dfts = reduced + std::ptrdiff_t{2} * job.rank * lanes;
-        running = dfts + all * (slots + 1) * lanes;
-        spectrum = running + all * lanes;
-        largest = spectrum + all * lanes;
-        power = largest + std::ptrdiff_t{groups} * lanes;
-        weights = power + (all / 2 + 1) * lanes;
+        folded = tile + (longer + lanes) * width;
+        reduced = folded + (longer + 1) * width;
+        dfts = reduced + 2 * job.rank * width;
+        running = dfts + all * (slots + 1) * width;
+        spectrum = running + all * width;
+        largest = spectrum + all * width;
+        power = largest + groups * width;
+        weights = power + (all / 2 + 1) * width;
         ranges = weights + padded(job.n_bands * all / 2);
         references = padded(ranges + 3 * static_cast<std::ptrdiff_t>(job.n_bands));
-        size = references + shared * 2 * static_cast<std::ptrdiff_t>(segments) * lanes;
+        size = references + shared * 2 * static_cast<std::ptrdiff_t>(segments) * width;
     }
 
     // Where the j-th segment of n samples begins, and how many samples it has.
@@ -369,6 +378,12 @@ struct OverlappingLayout {
 
     // The rows of a group of bins, of which there are so many.
     static std::ptrdiff_t of(int group, int rows_of) { return static_cast<std::ptrdiff_t>(group) * rows_of * row; }
+
+    // Calls with(group, place in its rows) for as much of each group as fits into registers.
+    template <int V, class With> void in_parts(const With& with) const {
+        for (int g = 0; g < groups; ++g)
+            for (int from = 0; from < row; from += 2 * fitting<V>) with(g, from);
+    }
 };
 
 #ifdef MMME_VECTOR
@@ -414,32 +429,33 @@ MMME_INLINE void transpose(Vec (&v)[lanes]) {
 MMME_INLINE void transpose(Vec (&)[lanes]) {}
 #endif
 
-// The channels of a group; spare lanes repeat the last one.
-template <class T> struct Group {
-    const T* channels[lanes];
+// V vectors of channels; spare lanes repeat the last channel.
+template <class T, int V> struct Group {
+    static constexpr int width = V * lanes;
+    const T* channels[width];
     int used;
 
-    Group(const OverlappingBandPower& job, std::ptrdiff_t group) {
-        const std::ptrdiff_t left = job.channels - group * lanes;
-        used = static_cast<int>(left < lanes ? left : lanes);
-        for (int l = 0; l < lanes; ++l)
-            channels[l] =
-                static_cast<const T*>(job.data) + (group * lanes + (l < used ? l : used - 1)) * job.channel_stride;
+    Group(const OverlappingBandPower& job, std::ptrdiff_t first) {
+        const std::ptrdiff_t left = job.channels - first;
+        used = static_cast<int>(left < width ? left : width);
+        for (int l = 0; l < width; ++l)
+            channels[l] = static_cast<const T*>(job.data) + (first + (l < used ? l : used - 1)) * job.channel_stride;
     }
 };
 
 // What each lane's samples are taken less of before they become floats, so that a large offset costs no digits. Any
 // value near them will do; one artefact must not draw it away. So it is the median of the means of a few samples each
 // at the beginning, in the middle and at the end of a stretch.
-template <class T> struct Reference {
-    T of[lanes];
+template <class T, int V> struct Reference {
+    static constexpr int width = V * lanes;
+    T of[width];
 
     static std::ptrdiff_t few_of(std::ptrdiff_t length) { return length < 1792 ? 1 + length / 256 : 8; }
 
-    void take(const Group<T>& group, std::ptrdiff_t begin, std::ptrdiff_t end) {
+    void take(const Group<T, V>& group, std::ptrdiff_t begin, std::ptrdiff_t end) {
         const std::ptrdiff_t length = end - begin, few = few_of(length);
-        T first[lanes], middle[lanes], last[lanes];
-        for (int l = 0; l < lanes; ++l) {
+        T first[width], middle[width], last[width];
+        for (int l = 0; l < width; ++l) {
             const T* of_first = group.channels[l] + begin;
             const T* of_middle = of_first + (length - few) / 2;
             const T* of_last = of_first + (length - few);
@@ -448,7 +464,7 @@ template <class T> struct Reference {
                 first[l] += of_first[i], middle[l] += of_middle[i], last[l] += of_last[i];
         }
         const T share = T(1) / static_cast<T>(few);
-        for (int l = 0; l < lanes; ++l) {
+        for (int l = 0; l < width; ++l) {
             const T low = first[l] < middle[l] ? first[l] : middle[l],
                     high = first[l] < middle[l] ? middle[l] : first[l];
             const T less = high < last[l] ? high : last[l];
@@ -458,363 +474,440 @@ template <class T> struct Reference {
     // Of samples (sample, lane) that are here already.
     void take(const float* tile, std::ptrdiff_t length) {
         const std::ptrdiff_t few = few_of(length), to_middle = (length - few) / 2, to_last = length - few;
-        Vec first = load(tile), middle = load(tile + to_middle * lanes), last = load(tile + to_last * lanes);
-        for (std::ptrdiff_t i = 1; i < few; ++i) {
-            first += load(tile + i * lanes);
-            middle += load(tile + (to_middle + i) * lanes);
-            last += load(tile + (to_last + i) * lanes);
+        for (int l = 0; l < width; l += lanes, tile += lanes) {
+            Vec first = load(tile), middle = load(tile + to_middle * width), last = load(tile + to_last * width);
+            for (std::ptrdiff_t i = 1; i < few; ++i) {
+                first += load(tile + i * width);
+                middle += load(tile + (to_middle + i) * width);
+                last += load(tile + (to_last + i) * width);
+            }
+            const Vec low = first < middle ? first : middle, high = first < middle ? middle : first;
+            const Vec less = high < last ? high : last;
+            store(of + l, 1 / static_cast<float>(few) * (low < less ? less : low));
         }
-        const Vec low = first < middle ? first : middle, high = first < middle ? middle : first;
-        const Vec less = high < last ? high : last;
-        store(of, 1 / static_cast<float>(few) * (low < less ? less : low));
     }
-    Vec less(const Reference& other) const {
-        alignas(64) float difference[lanes];
-        for (int l = 0; l < lanes; ++l) difference[l] = static_cast<float>(of[l] - other.of[l]);
-        return load(difference);
+    void less(const Reference& other, float* to) const {
+        for (int l = 0; l < width; ++l) to[l] = static_cast<float>(of[l] - other.of[l]);
     }
 };
 // Samples begin..end, less their reference or, if `differences`, of what is so much further on less them, as (sample,
 // lane); up to `lanes` samples more are written. Of what is read all lies in low..high.
-template <bool differences = false, class T>
-void gather(const Group<T>& group, const Reference<T>& reference, std::ptrdiff_t begin, std::ptrdiff_t end,
+template <bool differences = false, class T, int V>
+void gather(const Group<T, V>& group, const Reference<T, V>& reference, std::ptrdiff_t begin, std::ptrdiff_t end,
             std::ptrdiff_t low, std::ptrdiff_t high, float* to, std::ptrdiff_t further = 0) {
+    constexpr int width = V * lanes;
     high -= further;
     if (high - low < lanes) {
-        for (std::ptrdiff_t t = begin; t < end; ++t, to += lanes)
-            for (int c = 0; c < lanes; ++c) {
+        for (std::ptrdiff_t t = begin; t < end; ++t, to += width)
+            for (int c = 0; c < width; ++c) {
                 const T* from = group.channels[c] + t;
                 to[c] = static_cast<float>(differences ? from[further] - from[0] : from[0] - reference.of[c]);
             }
         return;
     }
-    for (std::ptrdiff_t t = begin; t < end; t += lanes, to += lanes * lanes) {
+    for (std::ptrdiff_t t = begin; t < end; t += lanes, to += lanes * width) {
         const std::ptrdiff_t at = t + lanes <= high ? t : high - lanes;
-        alignas(64) float block[lanes][lanes];
-        for (int c = 0; c < lanes; ++c) {
-            const T* MMME_RESTRICT from = group.channels[c] + at;
-            const T* MMME_RESTRICT on = from + further;
-            const T less = reference.of[c];
-            MMME_PREFETCH(on + 256); // channels are pages apart
-            MMME_LANES
-            for (int l = 0; l < lanes; ++l)
-                block[c][l] = static_cast<float>(differences ? on[l] - from[l] : from[l] - less);
-        }
-        Vec v[lanes];
-        MMME_UNROLL
-        for (int c = 0; c < lanes; ++c) v[c] = load(block[c]);
-        transpose(v);
-        float* rows_of = to - (t - at) * lanes;
-        if (at == t) {
+        for (int first = 0; first < width; first += lanes) {
+            alignas(64) float block[lanes][lanes];
+            for (int c = 0; c < lanes; ++c) {
+                const T* MMME_RESTRICT from = group.channels[first + c] + at;
+                const T* MMME_RESTRICT on = from + further;
+                const T less = reference.of[first + c];
+                MMME_PREFETCH(on + 256); // channels are pages apart
+                MMME_LANES
+                for (int l = 0; l < lanes; ++l)
+                    block[c][l] = static_cast<float>(differences ? on[l] - from[l] : from[l] - less);
+            }
+            Vec v[lanes];
             MMME_UNROLL
-            for (int l = 0; l < lanes; ++l) store(rows_of + l * lanes, v[l]);
-        } else {
-            for (int l = 0; l < lanes; ++l) store(block[l], v[l]);
-            for (int l = static_cast<int>(t - at); l < lanes; ++l) store(rows_of + l * lanes, load(block[l]));
+            for (int c = 0; c < lanes; ++c) v[c] = load(block[c]);
+            transpose(v);
+            float* rows_of = to + first - (t - at) * width;
+            if (at == t) {
+                MMME_UNROLL
+                for (int l = 0; l < lanes; ++l) store(rows_of + l * width, v[l]);
+            } else {
+                for (int l = 0; l < lanes; ++l) store(block[l], v[l]);
+                for (int l = static_cast<int>(t - at); l < lanes; ++l) store(rows_of + l * width, load(block[l]));
+            }
         }
     }
 }
 
 // The sums of samples at equal distance from a segment's centre, and their differences: (m, 2, lane).
-void fold_segment(const float* tile, int length, float* folded) {
-    const float* right = tile + length / 2 * lanes;
-    const float* left = tile + (length - 1) / 2 * lanes;
+template <int V> void fold_segment(const float* tile, int length, float* folded) {
+    constexpr int width = V * lanes;
+    const float* right = tile + length / 2 * width;
+    const float* left = tile + (length - 1) / 2 * width;
     if (length % 2) {
-        store(folded, load(right));
-        store(folded + lanes, Vec{});
-        right += lanes, left -= lanes, folded += 2 * lanes;
+        for (int l = 0; l < width; l += lanes) {
+            store(folded + l, load(right + l));
+            store(folded + width + l, Vec{});
+        }
+        right += width, left -= width, folded += 2 * width;
     }
-    for (int m = 0; m < length / 2; ++m, right += lanes, left -= lanes, folded += 2 * lanes) {
-        const Vec r = load(right), l = load(left);
-        store(folded, r + l);
-        store(folded + lanes, r - l);
+    for (int m = 0; m < length / 2; ++m, right += width, left -= width, folded += 2 * width) {
+        MMME_UNROLL
+        for (int l = 0; l < width; l += lanes) {
+            const Vec r = load(right + l), of_left = load(left + l);
+            store(folded + l, r + of_left);
+            store(folded + width + l, r - of_left);
+        }
     }
 }
 
-// Sums over n terms (term, 2, lane), each part times its own column of a table (term, W, 2).
-template <int W> MMME_INLINE void product(const float* terms, int n, const float* table, Vec (&sums)[2 * W]) {
-    for (int m = 0; m < n; ++m, terms += 2 * lanes, table += 2 * W) {
-        const Vec even = load(terms), odd = load(terms + lanes);
+// Sums over n terms (term, 2, lane), each part times its own column of a table (term, W, 2) with rows `stride` apart.
+template <int W, int V>
+MMME_INLINE void product(const float* terms, int n, const float* table, std::ptrdiff_t stride, Vec (&sums)[2 * W][V]) {
+    for (int m = 0; m < n; ++m, terms += 2 * V * lanes, table += stride) {
+        Vec of[2 * V]; // the sums, then the differences
         MMME_UNROLL
-        for (int w = 0; w < W; ++w) {
-            sums[2 * w] += table[2 * w] * even;
-            sums[2 * w + 1] += table[2 * w + 1] * odd;
+        for (int v = 0; v < 2 * V; ++v) of[v] = load(terms + v * lanes);
+        MMME_UNROLL
+        for (int w = 0; w < 2 * W; ++w) {
+            MMME_UNROLL
+            for (int v = 0; v < V; ++v) sums[w][v] += table[w] * of[w % 2 * V + v];
         }
     }
 }
 
 // DFT of the segment that begins at sample `begin` and is the j-th of its n samples, less a reference of its own. With
 // that less another one it is added to the running sums.
-template <class T>
-void share(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T>& group,
-           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, Reference<T>& reference,
-           const Reference<T>& other, float* scratch) {
+template <class T, int V>
+void share(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T, V>& group,
+           std::ptrdiff_t begin, int j, std::ptrdiff_t low, std::ptrdiff_t high, Reference<T, V>& reference,
+           const Reference<T, V>& other, float* scratch) {
+    constexpr int width = V * lanes, W = fitting<V>;
     float *tile = scratch + at.tile, *folded = scratch + at.folded, *reduced = scratch + at.reduced;
     const int length = at.length(job, j), odd = length % 2;
     if constexpr (sizeof(T) == sizeof(float)) {
         gather(group, {}, begin, begin + length, low, high, tile);
         reference.take(tile, length);
-        const Vec less = load(reference.of);
-        for (std::ptrdiff_t i = 0; i < length; ++i) store(tile + i * lanes, load(tile + i * lanes) - less);
+        for (int l = 0; l < width; l += lanes) {
+            const Vec less = load(reference.of + l);
+            for (std::ptrdiff_t i = 0; i < length; ++i) store(tile + i * width + l, load(tile + i * width + l) - less);
+        }
     } else {
         reference.take(group, begin, begin + length);
         gather(group, reference, begin, begin + length, low, high, tile);
     }
-    const Vec offset = reference.less(other);
-    fold_segment(tile, length, folded);
+    alignas(64) float offset[width];
+    reference.less(other, offset);
+    fold_segment<V>(tile, length, folded);
     const float* terms = folded;
     int n_terms = (length + 1) / 2;
     if (job.rank) {
-        in_groups(job.rank, [&]<int W>(int first) {
-            Vec sums[2 * W] = {};
-            product<W>(folded, n_terms, table + at.bases[odd] + std::ptrdiff_t{2} * first * at.half[odd], sums);
+        in_groups<W>(job.rank, [&]<int of>(int first) {
+            const float* basis = job.basis + std::ptrdiff_t{2} * (odd * ((at.longest + 1) / 2) * job.rank + first);
+            Vec sums[2 * of][V] = {};
+            product<of, V>(folded, n_terms, basis, std::ptrdiff_t{2} * job.rank, sums);
             MMME_UNROLL
-            for (int w = 0; w < 2 * W; ++w) store(reduced + (2 * first + w) * lanes, sums[w]);
+            for (int w = 0; w < 2 * of; ++w) {
+                MMME_UNROLL
+                for (int v = 0; v < V; ++v) store(reduced + (2 * first + w) * width + v * lanes, sums[w][v]);
+            }
         });
         terms = reduced;
         n_terms = job.rank;
     }
-    for (int g = 0; g < at.groups; ++g) {
-        Vec sums[OverlappingLayout::row] = {};
-        product<wide>(terms, n_terms, table + at.waves[odd] + at.of(g, at.terms[odd]), sums);
-        const float* turn = table + at.turns + at.of(g, at.segments) + j * at.row; // cos and -sin
-        const float* ones = table + at.ones + at.of(g, at.segments) + j * at.row;
-        float* dft = scratch + at.dfts + (at.of(g, at.slots + 1) + j * at.row) * lanes;
-        float* running = scratch + at.running + at.of(g, 1) * lanes;
+    at.in_parts<V>([&](int g, int from) {
+        Vec sums[2 * W][V] = {};
+        product<W, V>(terms, n_terms, table + at.waves[odd] + at.of(g, at.terms[odd]) + from, at.row, sums);
+        const float* turn = table + at.turns + at.of(g, at.segments) + j * at.row + from; // cos and -sin
+        const float* ones = table + at.ones + at.of(g, at.segments) + j * at.row + from;
+        float* dft = scratch + at.dfts + (at.of(g, at.slots + 1) + j * at.row + from) * width;
+        float* running = scratch + at.running + (at.of(g, 1) + from) * width;
         // Of each group of bins these go on elsewhere in memory, and the next window needs the sums that lie after dft.
         MMME_PREFETCH(turn + 2 * at.row);
         MMME_PREFETCH(ones + 2 * at.row);
-        for (int w = 0; w < at.row * lanes; w += line) MMME_PREFETCH(dft + at.row * lanes + w);
+        for (int w = 0; w < 2 * W * width; w += line) MMME_PREFETCH(dft + at.row * width + w);
         MMME_UNROLL
-        for (int w = 0; w < at.row; w += 2) {
+        for (int w = 0; w < 2 * W; w += 2) {
             const float c = turn[w], s = turn[w + 1];
-            const Vec re = c * sums[w] + s * sums[w + 1], im = s * sums[w] - c * sums[w + 1];
-            store(dft + w * lanes, re);
-            store(dft + (w + 1) * lanes, im);
-            store(running + w * lanes, load(running + w * lanes) + re + ones[w] * offset);
-            store(running + (w + 1) * lanes, load(running + (w + 1) * lanes) + im + ones[w + 1] * offset);
+            MMME_UNROLL
+            for (int v = 0; v < V; ++v) {
+                const Vec re = c * sums[w][v] + s * sums[w + 1][v], im = s * sums[w][v] - c * sums[w + 1][v];
+                const Vec by = load(offset + v * lanes);
+                float *to = dft + w * width + v * lanes, *on = running + w * width + v * lanes;
+                store(to, re);
+                store(to + width, im);
+                store(on, load(on) + re + ones[w] * by);
+                store(on + width, load(on + width) + im + ones[w + 1] * by);
+            }
         }
-    }
+    });
 }
 
 // How large a group's DFT is, squared, by two of its bins.
-MMME_INLINE Vec size_of(const float* spectrum) {
-    const Vec a = load(spectrum), b = load(spectrum + lanes), c = load(spectrum + 6 * lanes),
-              d = load(spectrum + 7 * lanes);
+MMME_INLINE Vec size_of(const float* spectrum, int width) {
+    const Vec a = load(spectrum), b = load(spectrum + width), c = load(spectrum + 6 * width),
+              d = load(spectrum + 7 * width);
     return (a * a + b * b) + (c * c + d * d);
 }
 
 // From the DFT of a window to that of the next, which begins a step of samples from the f-th place, `begin`, on: what
 // comes in lies a window further on than what goes out, so that both meet the same cosines and sines. Where an artefact
-// has gone out, so that the DFT is a twentieth of what it was at a place before, digits have gone with it: returns NaN
-// in those lanes, else `doubt`.
-template <class T>
-Vec step(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T>& group,
-         std::ptrdiff_t begin, int f, std::ptrdiff_t low, std::ptrdiff_t high, Vec doubt, float* scratch) {
+// has gone out, so that the DFT is a twentieth of what it was at a place before, digits have gone with it: `doubt`
+// becomes NaN in those lanes.
+template <class T, int V>
+void step(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, const Group<T, V>& group,
+          std::ptrdiff_t begin, int f, std::ptrdiff_t low, std::ptrdiff_t high, float* doubt, float* scratch) {
+    constexpr int width = V * lanes, W = fitting<V>;
     const int length = job.places[f + 1] - job.places[f], odd = length % 2;
-    float *tile = scratch + at.tile, *folded = scratch + at.folded;
-    gather<true>(group, Reference<T>{}, begin, begin + length, low, high, tile, job.window);
-    fold_segment(tile, length, folded);
-    const Vec centre = odd ? load(folded) : Vec{};
-    folded += odd * 2 * lanes;
-    float* spectrum = scratch + at.spectrum;
-    for (int g = 0; g < at.groups; ++g, spectrum += at.row * lanes) {
-        Vec sums[OverlappingLayout::row];
+    float *tile = scratch + at.tile, *folded = scratch + at.folded, *spectrum = scratch + at.spectrum;
+    gather<true>(group, Reference<T, V>{}, begin, begin + length, low, high, tile, job.window);
+    fold_segment<V>(tile, length, folded);
+    Vec centre[V] = {};
+    for (int v = 0; v < V && odd; ++v) centre[v] = load(folded + v * lanes);
+    folded += odd * 2 * width;
+    at.in_parts<V>([&](int g, int from) {
+        Vec sums[2 * W][V];
         MMME_UNROLL
-        for (int w = 0; w < at.row; w += 2) sums[w] = centre, sums[w + 1] = Vec{};
-        product<wide>(folded, length / 2, table + at.step_waves[odd] + at.of(g, at.step_half[odd]), sums);
-        const float* turn = table + at.step_turns + at.of(g, job.n_places) + f * at.row; // cos and -sin
-        MMME_PREFETCH(turn + 2 * at.row);
-        MMME_UNROLL
-        for (int w = 0; w < at.row; w += 2) {
-            const float c = turn[w], s = turn[w + 1];
-            float *re = spectrum + w * lanes, *im = re + lanes;
-            store(re, load(re) + c * sums[w] + s * sums[w + 1]);
-            store(im, load(im) + s * sums[w] - c * sums[w + 1]);
+        for (int w = 0; w < 2 * W; w += 2) {
+            MMME_UNROLL
+            for (int v = 0; v < V; ++v) sums[w][v] = centre[v], sums[w + 1][v] = Vec{};
         }
-        float* largest = scratch + at.largest + g * lanes;
-        const Vec size = size_of(spectrum), before = load(largest);
-        doubt = 400 * size < before ? Vec{} + __builtin_nanf("") : doubt;
-        store(largest, size < before ? before : size);
+        product<W, V>(folded, length / 2, table + at.step_waves[odd] + at.of(g, at.step_half[odd]) + from, at.row,
+                      sums);
+        const float* turn = table + at.step_turns + at.of(g, job.n_places) + f * at.row + from; // cos and -sin
+        MMME_PREFETCH(turn + 2 * at.row);
+        float* to = spectrum + (at.of(g, 1) + from) * width;
+        MMME_UNROLL
+        for (int w = 0; w < 2 * W; w += 2) {
+            const float c = turn[w], s = turn[w + 1];
+            MMME_UNROLL
+            for (int v = 0; v < V; ++v) {
+                float *re = to + w * width + v * lanes, *im = re + width;
+                store(re, load(re) + c * sums[w][v] + s * sums[w + 1][v]);
+                store(im, load(im) + s * sums[w][v] - c * sums[w + 1][v]);
+            }
+        }
+    });
+    for (int l = 0; l < width; l += lanes) {
+        float* largest = scratch + at.largest + l;
+        const float* of = spectrum + l;
+        Vec found = load(doubt + l);
+        for (int g = 0; g < at.groups; ++g, of += at.row * width, largest += width) {
+            const Vec size = size_of(of, width), before = load(largest);
+            found = 400 * size < before ? Vec{} + __builtin_nanf("") : found;
+            store(largest, size < before ? before : size);
+        }
+        store(doubt + l, found);
     }
-    return doubt;
 }
 
 // Sums back from the anchor of the samples, less their reference, times the DFT of ones. At every stop those so far
 // become its DFT. Where there are segments (shared) each is a stop and has a DFT of its own, whose place the sums take.
 // They are added up segment by segment, so that no stop matters to the others. Where the reference moves, and with the
 // closing at a stop, the sums are those of samples less another one.
-template <bool shared>
+template <int V, bool shared>
 void sweep_back(const OverlappingLayout& at, const float* table, const int* stops, int first, int end, float* scratch) {
-    for (int g = 0; g < at.groups; ++g) {
-        const float* ones = table + at.ones + at.of(g, at.segments);
-        const float* rests = table + at.rests + at.of(g, at.segments + 1);
+    constexpr int width = V * lanes, rows_of = 2 * fitting<V>;
+    at.in_parts<V>([&](int g, int from) {
+        const float* ones = table + at.ones + at.of(g, at.segments) + from;
+        const float* rests = table + at.rests + at.of(g, at.segments + 1) + from;
         const float* offsets = scratch + at.offsets;
         const float* moves = scratch + at.moves;
-        float* dfts = scratch + at.dfts + at.of(g, at.slots + 1) * lanes;
-        Vec sums[OverlappingLayout::row] = {};
+        float* dfts = scratch + at.dfts + (at.of(g, at.slots + 1) + from) * width;
+        Vec sums[rows_of][V] = {};
         const int* after = at.back.after + 1;
         int t = at.segments, move = t - *after;
-        const auto move_on = [&] {
-            const Vec by = load(moves);
-            const float* rest = rests + at.of(1, t);
+        const auto add = [&](const float* table_row, const float* by) {
+            Vec each[V];
             MMME_UNROLL
-            for (int w = 0; w < at.row; ++w) sums[w] += rest[w] * by;
-            moves += lanes;
+            for (int v = 0; v < V; ++v) each[v] = load(by + v * lanes);
+            MMME_UNROLL
+            for (int w = 0; w < rows_of; ++w) {
+                MMME_UNROLL
+                for (int v = 0; v < V; ++v) sums[w][v] += table_row[w] * each[v];
+            }
+        };
+        const auto move_on = [&] {
+            add(rests + at.of(1, t), moves);
+            moves += width;
             move = at.segments - *++after;
         };
         // Else GCC unrolls this loop as well, into 40 KB of code, more than the first-level cache holds.
         MMME_ROLLED
         for (int i = end - 1; i >= first; --i) {
-            float* dft = dfts + at.of(1, i) * lanes;
+            float* dft = dfts + at.of(1, i) * width;
             if constexpr (shared) {
                 if (t == move) move_on();
                 --t;
-                const Vec offset = load(offsets + t * std::ptrdiff_t{lanes});
-                const float* one = ones + at.of(1, t);
                 MMME_UNROLL
-                for (int w = 0; w < at.row; ++w) sums[w] = sums[w] + load(dft + w * lanes) + one[w] * offset;
+                for (int w = 0; w < rows_of; ++w) {
+                    MMME_UNROLL
+                    for (int v = 0; v < V; ++v) sums[w][v] += load(dft + w * width + v * lanes);
+                }
+                add(ones + at.of(1, t), offsets + t * std::ptrdiff_t{width});
             } else {
                 while (t > stops[i]) {
                     if (t == move) move_on();
                     for (const int to = stops[i] > move ? stops[i] : move; t > to;) {
                         --t;
-                        const Vec offset = load(offsets + t * std::ptrdiff_t{lanes});
-                        const float* one = ones + at.of(1, t);
-                        MMME_UNROLL
-                        for (int w = 0; w < at.row; ++w) sums[w] += one[w] * offset;
+                        add(ones + at.of(1, t), offsets + t * std::ptrdiff_t{width});
                     }
                 }
             }
-            const Vec closing = load(scratch + at.closings + i * std::ptrdiff_t{lanes});
-            const float* rest = rests + at.of(1, t);
+            const float *closing = scratch + at.closings + i * std::ptrdiff_t{width}, *rest = rests + at.of(1, t);
             MMME_UNROLL
-            for (int w = 0; w < at.row; ++w) store(dft + w * lanes, sums[w] + rest[w] * closing);
+            for (int w = 0; w < rows_of; ++w) {
+                MMME_UNROLL
+                for (int v = 0; v < V; ++v)
+                    store(dft + w * width + v * lanes, sums[w][v] + rest[w] * load(closing + v * lanes));
+            }
         }
-    }
+    });
 }
 
 // The running sums go on over samples begin..end.
+template <int V>
 void sweep_on(const OverlappingLayout& at, const float* table, const float* offsets, int begin, int end,
               float* running) {
-    for (int g = 0; g < at.groups; ++g, running += at.row * lanes) {
-        Vec sums[at.row];
+    constexpr int width = V * lanes, rows_of = 2 * fitting<V>;
+    at.in_parts<V>([&](int g, int from) {
+        float* to = running + (at.of(g, 1) + from) * width;
+        Vec sums[rows_of][V];
         MMME_UNROLL
-        for (int w = 0; w < at.row; ++w) sums[w] = load(running + w * lanes);
-        const float* ones = table + at.ones + at.of(g, at.segments) + static_cast<std::ptrdiff_t>(begin) * at.row;
+        for (int w = 0; w < rows_of * V; ++w) sums[w / V][w % V] = load(to + w * lanes);
+        const float* ones = table + at.ones + at.of(g, at.segments) + at.of(1, begin) + from;
         for (std::ptrdiff_t t = begin; t < end; ++t, ones += at.row) {
-            const Vec offset = load(offsets + t * lanes);
+            Vec offset[V];
             MMME_UNROLL
-            for (int w = 0; w < at.row; ++w) sums[w] += ones[w] * offset;
+            for (int v = 0; v < V; ++v) offset[v] = load(offsets + t * width + v * lanes);
+            MMME_UNROLL
+            for (int w = 0; w < rows_of * V; ++w) sums[w / V][w % V] += ones[w / V] * offset[w % V];
         }
         MMME_UNROLL
-        for (int w = 0; w < at.row; ++w) store(running + w * lanes, sums[w]);
-    }
+        for (int w = 0; w < rows_of * V; ++w) store(to + w * lanes, sums[w / V][w % V]);
+    });
 }
 
 // |DFT of the tapered window|^2 / a^2 of each bin but the last, from the sums on both sides of the anchor; phase: (cos,
 // -sin) of where the window starts, as the taper does. Where two bins are no neighbours what comes of them has no use.
 // Without sums, from the DFT itself, which else is kept where that is asked for.
-template <bool sums, bool keep>
+template <int V, bool sums, bool keep>
 void powers(const OverlappingBandPower& job, const OverlappingLayout& at, const float* phase, const float* before,
             const float* after, float* MMME_RESTRICT spectrum, float* MMME_RESTRICT power) {
+    constexpr int width = V * lanes;
     const float c = static_cast<float>(job.b / 2 / job.a) * -phase[0],
                 s = static_cast<float>(job.b / 2 / job.a) * -phase[1];
-    Vec left_re = {}, left_im = {}, re = {}, im = {};
-    for (int g = 0; g < at.groups; ++g) {
-        MMME_UNROLL
-        for (int w = 0; w < at.row; w += 2, power += lanes) {
-            const float* MMME_RESTRICT from = sums ? before : spectrum;
-            Vec right_re = load(from + w * lanes), right_im = load(from + (w + 1) * lanes);
-            if constexpr (sums) {
-                right_re += load(after + w * lanes);
-                right_im += load(after + (w + 1) * lanes);
+    for (int l = 0; l < width; l += lanes) {
+        const float *own_before = before + l, *own_after = after + l;
+        float *MMME_RESTRICT own = spectrum + l, *MMME_RESTRICT to = power + l;
+        Vec left_re = {}, left_im = {}, re = {}, im = {};
+        for (int g = 0; g < at.groups; ++g) {
+            MMME_UNROLL
+            for (int w = 0; w < at.row; w += 2, to += width) {
+                const float* MMME_RESTRICT from = sums ? own_before : own;
+                Vec right_re = load(from + w * width), right_im = load(from + (w + 1) * width);
+                if constexpr (sums) {
+                    right_re += load(own_after + w * width);
+                    right_im += load(own_after + (w + 1) * width);
+                }
+                if constexpr (keep) {
+                    store(own + w * width, right_re);
+                    store(own + (w + 1) * width, right_im);
+                }
+                const Vec tapered_re = re + c * (right_re + left_re) + s * (right_im - left_im);
+                const Vec tapered_im = im + c * (right_im + left_im) - s * (right_re - left_re);
+                store(to, tapered_re * tapered_re + tapered_im * tapered_im);
+                left_re = re, left_im = im, re = right_re, im = right_im;
             }
-            if constexpr (keep) {
-                store(spectrum + w * lanes, right_re);
-                store(spectrum + (w + 1) * lanes, right_im);
-            }
-            const Vec tapered_re = re + c * (right_re + left_re) + s * (right_im - left_im);
-            const Vec tapered_im = im + c * (right_im + left_im) - s * (right_re - left_re);
-            store(power, tapered_re * tapered_re + tapered_im * tapered_im);
-            left_re = re, left_im = im, re = right_re, im = right_im;
+            own_before += at.of(1, at.slots + 1) * width, own_after += at.row * width, own += at.row * width;
         }
-        before += at.of(1, at.slots + 1) * lanes, after += at.row * lanes, spectrum += at.row * lanes;
     }
 }
 
 // Sums the bands' weights times powers, NaN where there is doubt, and writes (lane, band); of `whole` lanes whole
 // vectors, if there are no more bands than lanes, because what is too much of them lies in bands that are still to
 // come.
+template <int V>
 void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, const float* scratch, int used, int whole,
-               Vec doubt, float* to) {
-    const float* power = scratch + at.power + lanes; // the first one is of no bin
+               const float* doubt, float* to) {
+    constexpr int width = V * lanes;
+    const float* power = scratch + at.power + width; // the first one is of no bin
     const std::int32_t* ranges = reinterpret_cast<const std::int32_t*>(scratch + at.ranges);
     const float* weights = scratch + at.weights;
     for (int first = 0; first < job.n_bands; first += lanes) {
         const int n = job.n_bands - first < lanes ? job.n_bands - first : lanes;
-        Vec totals[lanes];
-        MMME_UNROLL
-        for (int l = 0; l < lanes; ++l) totals[l] = Vec{};
+        Vec totals[V][lanes] = {};
         for (int k = 0; k < n; ++k, weights += at.groups * wide, ranges += 3) {
-            Vec sums[4] = {};
-            const float *own = power + ranges[0] * lanes, *weight = weights + ranges[0];
+            constexpr int chains = 4 / V;
+            Vec sums[chains][V] = {};
+            const float *own = power + ranges[0] * width, *weight = weights + ranges[0];
             int left = ranges[1] - ranges[0];
-            if (ranges[2]) {
-                for (; left >= 4; left -= 4, own += 4 * lanes) {
+            const auto add_all = [&](auto weighted) {
+                for (; left >= chains; left -= chains, own += chains * width, weight += chains) {
                     MMME_UNROLL
-                    for (int i = 0; i < 4; ++i) sums[i] += load(own + i * lanes);
+                    for (int i = 0; i < chains; ++i) {
+                        MMME_UNROLL
+                        for (int v = 0; v < V; ++v) sums[i][v] += weighted(i, load(own + i * width + v * lanes));
+                    }
                 }
-                for (; left; --left, own += lanes) sums[0] += load(own);
-                totals[k] = doubt + *weight * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
-                continue;
+                for (; left; --left, own += width, ++weight) {
+                    MMME_UNROLL
+                    for (int v = 0; v < V; ++v) sums[0][v] += weighted(0, load(own + v * lanes));
+                }
+            };
+            float all = 1;
+            if (ranges[2]) {
+                all = *weight;
+                add_all([](int, Vec own_power) { return own_power; });
+            } else {
+                add_all([&](int i, Vec own_power) { return weight[i] * own_power; });
             }
-            for (; left >= 4; left -= 4, own += 4 * lanes, weight += 4) {
-                MMME_UNROLL
-                for (int i = 0; i < 4; ++i) sums[i] += weight[i] * load(own + i * lanes);
+            MMME_UNROLL
+            for (int v = 0; v < V; ++v) {
+                Vec total = sums[0][v];
+                for (int i = 1; i < chains; ++i) total += sums[i][v];
+                totals[v][k] = load(doubt + v * lanes) + all * total;
             }
-            for (; left; --left, own += lanes, ++weight) sums[0] += *weight * load(own);
-            totals[k] = doubt + (sums[0] + sums[1]) + (sums[2] + sums[3]);
         }
-        transpose(totals);
-        float* own = to + first;
-        int l = 0;
-        if (!job.add)
-            for (const int end = n == lanes ? used : first ? 0 : whole; l < end; ++l, own += job.n_bands)
-                store(own, totals[l]);
-        for (; l < used; ++l, own += job.n_bands) {
-            alignas(64) float values[lanes];
-            store(values, totals[l]);
-            for (int k = 0; k < n; ++k) own[k] = job.add ? own[k] + values[k] : values[k];
+        for (int v = 0; v < V; ++v) {
+            transpose(totals[v]);
+            float* own = to + v * lanes * job.n_bands + first;
+            int l = 0;
+            const auto up_to = [&](int channel) { // of the vector's lanes
+                const int inside = channel - v * lanes;
+                return inside < lanes ? inside : lanes;
+            };
+            if (!job.add)
+                for (const int end = up_to(n == lanes ? used : first ? 0 : whole); l < end; ++l, own += job.n_bands)
+                    store(own, totals[v][l]);
+            for (; l < up_to(used); ++l, own += job.n_bands) {
+                alignas(64) float values[lanes];
+                store(values, totals[v][l]);
+                for (int k = 0; k < n; ++k) own[k] = job.add ? own[k] + values[k] : values[k];
+            }
         }
     }
 }
 
 // The windows `begin`..`end` in the order of their starts, which have one anchor. Segments up to `known` have their
 // DFT.
-template <class T, bool shared>
+template <class T, int V, bool shared>
 void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, const float* table, float* out,
-              std::ptrdiff_t group, std::ptrdiff_t begin, std::ptrdiff_t end, std::ptrdiff_t anchor,
+              std::ptrdiff_t channel, std::ptrdiff_t begin, std::ptrdiff_t end, std::ptrdiff_t anchor,
               std::ptrdiff_t& known, float* scratch) {
+    constexpr int width = V * lanes;
     const int n = job.window;
-    const Group<T> own(job, group);
+    const Group<T, V> own(job, channel);
     const auto start = [&](std::ptrdiff_t i) { return static_cast<std::ptrdiff_t>(job.starts[job.order[i]]); };
-    const auto written = [&](std::ptrdiff_t i) {
-        return out + (job.order[i] * job.channels + group * lanes) * job.n_bands;
-    };
+    const auto written = [&](std::ptrdiff_t i) { return out + (job.order[i] * job.channels + channel) * job.n_bands; };
     constexpr int ahead = 8;
     const int spare = own.used * job.n_bands - lanes, whole = spare < 0 ? 0 : spare / job.n_bands + 1;
     const std::ptrdiff_t block = anchor - n, high = start(end - 1) + n;
     float* offsets = scratch + at.offsets; // of the segments before the anchor, then of those after it
-    float* offsets_after = offsets + static_cast<std::ptrdiff_t>(at.segments) * lanes;
+    float* offsets_after = offsets + static_cast<std::ptrdiff_t>(at.segments) * width;
     float* running = scratch + at.running;
 
     // A constant changes no bin but 0, so that samples may be taken less a reference. It must be one of the window's
     // own samples, or of some of them, and the only one that all these windows hold is that at the anchor, which may be
     // an artefact. So both sides' references move on the way, and to make the two of a window one, its sums before the
     // anchor move by their difference.
-    Reference<T> before_refs[levels], after_refs[levels];
-    Reference<T>* references = reinterpret_cast<Reference<T>*>(scratch + at.references); // of segments with a DFT
+    Reference<T, V> before_refs[levels], after_refs[levels];
+    auto* references = reinterpret_cast<Reference<T, V>*>(scratch + at.references); // of segments with a DFT
     int stops[most], windows = static_cast<int>(end - begin);
     const auto place_of = [&](std::ptrdiff_t i) { return static_cast<int>(start(i) - block); };
     const auto on_to = [&](int& j, int place) { // the segment that begins there, or before
@@ -829,20 +922,18 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
         before_refs[i].take(own, block + at.edge(job, at.segments - 1 - at.back.after[i]), anchor);
     for (int i = 0; i <= after_last && after_last_place > 0; ++i)
         after_refs[i].take(own, anchor, anchor + at.edge(job, at.on.after[i] + 1));
-    for (int i = 0; i < before_last; ++i)
-        store(scratch + at.moves + i * lanes, before_refs[i].less(before_refs[i + 1]));
+    for (int i = 0; i < before_last; ++i) before_refs[i].less(before_refs[i + 1], scratch + at.moves + i * width);
 
     float* closings = scratch + at.closings;
     const int slots = shared ? at.segments : windows;
-    for (std::ptrdiff_t i = 0; i < slots * static_cast<std::ptrdiff_t>(lanes); ++i) closings[i] = 0;
+    for (std::ptrdiff_t i = 0; i < slots * static_cast<std::ptrdiff_t>(width); ++i) closings[i] = 0;
     for (int i = 0, j = 0, to = 0, from = before_last; i < windows; ++i) {
         on_to(j, place_of(begin + i));
         stops[i] = j;
         while (at.on.after[to + 1] < j) ++to;
         while (from > 0 && at.back.after[from] >= at.segments - j) --from;
         if (j > 0 && j < at.segments) // else all sums are on one side
-            store(closings + (shared ? j : i) * static_cast<std::ptrdiff_t>(lanes),
-                  before_refs[from].less(after_refs[to]));
+            before_refs[from].less(after_refs[to], closings + (shared ? j : i) * static_cast<std::ptrdiff_t>(width));
     }
 
     if constexpr (shared) {
@@ -851,11 +942,11 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
             const std::ptrdiff_t t = block + job.cuts[j];
             while (from > 0 && at.back.after[from] >= at.segments - j) --from;
             if (t >= known) share(job, at, table, own, t, j, low, high, references[j], before_refs[from], scratch);
-            store(offsets + static_cast<std::ptrdiff_t>(j) * lanes, references[j].less(before_refs[from]));
+            references[j].less(before_refs[from], offsets + static_cast<std::ptrdiff_t>(j) * width);
         }
         for (int g = 0; g < at.groups; ++g) { // of the window at the anchor
-            float* dft = scratch + at.dfts + (at.of(g, at.slots + 1) + at.of(1, at.segments)) * lanes;
-            for (int i = 0; i < at.row * lanes; ++i) dft[i] = 0;
+            float* dft = scratch + at.dfts + (at.of(g, at.slots + 1) + at.of(1, at.segments)) * width;
+            for (int i = 0; i < at.row * width; ++i) dft[i] = 0;
         }
     } else {
         // Each gather() may write past its end what the next one writes anew.
@@ -863,32 +954,34 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
             const std::ptrdiff_t from = anchor - at.back.after[i + 1], begins = from < low ? low : from;
             if (first < at.segments)
                 gather(own, before_refs[i], begins, anchor - at.back.after[i], low, high,
-                       offsets + (begins - block) * lanes);
+                       offsets + (begins - block) * width);
         }
         for (int i = 0; i <= after_last; ++i) {
             const std::ptrdiff_t from = anchor + at.on.after[i], ends = anchor + at.on.after[i + 1];
-            gather(own, after_refs[i], from, ends < high ? ends : high, low, high, offsets + (from - block) * lanes);
+            gather(own, after_refs[i], from, ends < high ? ends : high, low, high, offsets + (from - block) * width);
         }
     }
-    sweep_back<shared>(at, table, stops, shared ? first : 0, windows, scratch);
+    sweep_back<V, shared>(at, table, stops, shared ? first : 0, windows, scratch);
 
-    for (std::ptrdiff_t i = 0; i < at.of(at.groups, 1) * lanes; ++i) running[i] = 0;
-    const auto begin_with = [&](const Reference<T>& reference) { // what all is less
+    for (std::ptrdiff_t i = 0; i < at.of(at.groups, 1) * width; ++i) running[i] = 0;
+    const auto begin_with = [&](const Reference<T, V>& reference) { // what all is less
         for (int c = 0; c < at.n_constants && !job.detrend; ++c)
-            for (int l = 0; l < lanes; ++l)
-                running[at.constants[c] * 2 * lanes + l] = static_cast<float>(static_cast<double>(reference.of[l]) * n);
+            for (int l = 0; l < width; ++l)
+                running[at.constants[c] * 2 * width + l] = static_cast<float>(static_cast<double>(reference.of[l]) * n);
     };
     begin_with(first == 0 ? before_refs[before_last] : after_refs[0]);
     int j = 0, moved = 0, f = 0, stepped = -1; // the place and the segment of the window whose DFT is kept
-    Vec doubt = {};
+    alignas(64) float doubt[width] = {};
     const auto move = [&] { // where it is time
         if (j != at.on.after[moved + 1]) return;
-        const Vec by = after_refs[moved + 1].less(after_refs[moved]);
+        alignas(64) float by[width];
+        after_refs[moved + 1].less(after_refs[moved], by);
         ++moved;
         for (int g = 0; g < at.groups; ++g) {
             const float* rest = table + at.rests + at.of(g, at.segments + 1) + at.of(1, j);
-            float* to = running + at.of(g, 1) * lanes;
-            for (int w = 0; w < at.row; ++w) store(to + w * lanes, load(to + w * lanes) + rest[w] * by);
+            float* to = running + at.of(g, 1) * width;
+            for (int w = 0; w < at.row; ++w, to += width)
+                for (int l = 0; l < width; ++l) to[l] += rest[w] * by[l];
         }
     };
     for (std::ptrdiff_t i = begin; i < end; ++i) {
@@ -904,33 +997,35 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
             while (j < place) {
                 move();
                 const int to = place < at.on.after[moved + 1] ? place : at.on.after[moved + 1];
-                sweep_on(at, table, offsets_after, j, to, running);
+                sweep_on<V>(at, table, offsets_after, j, to, running);
                 j = to;
             }
         }
         // Each window's place in the output is in memory of its own, which would hold up all that is stored meanwhile.
         const float* later = written(i + ahead < end ? i + ahead : end - 1);
         for (int l = 0; l < own.used * job.n_bands; l += line) MMME_PREFETCH(later + l);
-        const float* before = scratch + at.dfts + at.of(1, static_cast<int>(shared ? j : i - begin)) * lanes;
+        const float* before = scratch + at.dfts + at.of(1, static_cast<int>(shared ? j : i - begin)) * width;
         const float* phase = table + at.circle + 4 * static_cast<std::ptrdiff_t>(place % n);
         float *spectrum = scratch + at.spectrum, *power = scratch + at.power;
         if (!shared || job.n_places == job.n_cuts) {
-            powers<true, false>(job, at, phase, before, running, spectrum, power);
+            powers<V, true, false>(job, at, phase, before, running, spectrum, power);
         } else {
             if (stepped != j) {
                 while (f + 1 < job.n_places && job.places[f] < at.cut(job, j)) ++f;
-                powers<true, true>(job, at, phase, before, running, spectrum, power);
+                powers<V, true, true>(job, at, phase, before, running, spectrum, power);
                 for (int g = 0; g < at.groups; ++g)
-                    store(scratch + at.largest + g * lanes, size_of(spectrum + g * at.row * lanes));
-                stepped = j, doubt = Vec{};
+                    for (int l = 0; l < width; l += lanes)
+                        store(scratch + at.largest + g * width + l, size_of(spectrum + g * at.row * width + l, width));
+                for (float& each : doubt) each = 0;
+                stepped = j;
             }
             if (job.places[f] < place % n) {
                 for (; job.places[f] < place; ++f)
-                    doubt = step(job, at, table, own, block + job.places[f], f, low, high, doubt, scratch);
-                powers<false, false>(job, at, phase, before, running, spectrum, power);
+                    step(job, at, table, own, block + job.places[f], f, low, high, doubt, scratch);
+                powers<V, false, false>(job, at, phase, before, running, spectrum, power);
             }
         }
-        sum_bands(job, at, scratch, own.used, whole, doubt, written(i));
+        sum_bands<V>(job, at, scratch, own.used, whole, doubt, written(i));
     }
     known = anchor + at.cut(job, j);
 }
@@ -1044,16 +1139,6 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
         circle[2 * i + 1] = -circle[2 * mirrored + 1];
     }
     const int most_half = (at.longest + 1) / 2;
-    const auto basis = [&](int odd) { // (m, term, 2)
-        return job.basis + std::ptrdiff_t{2} * odd * most_half * job.rank;
-    };
-    for (int odd = 0; odd < 2 && job.rank; ++odd)
-        in_groups(job.rank, [&]<int W>(int first) {
-            float* to = table + at.bases[odd] + std::ptrdiff_t{2} * first * at.half[odd];
-            for (int m = 0; m < at.half[odd]; ++m, to += 2 * W)
-                for (int w = 0; w < 2 * W; ++w)
-                    to[w] = basis(odd)[std::ptrdiff_t{2} * (m * std::ptrdiff_t{job.rank} + first) + w];
-        });
     neighbourhood(job, [&](int place, int signed_bin) {
         const int bin = (signed_bin + n) % n, group = place / wide;
         const float live = job.detrend && bin == 0 ? 0.0f : 1.0f; // bin 0 is the mean
@@ -1094,7 +1179,8 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
                 }
                 double even_part = 0, odd_part = 0;
                 for (int m = 0; m < most_half; ++m) {
-                    const float* row = basis(odd) + std::ptrdiff_t{2} * (m * std::ptrdiff_t{job.rank} + term);
+                    const float* row =
+                        job.basis + std::ptrdiff_t{2} * ((odd * most_half + m) * std::ptrdiff_t{job.rank} + term);
                     even_part += static_cast<double>(row[0] * about_centre(m)[0]);
                     odd_part -= static_cast<double>(row[1] * about_centre(m)[1]);
                 }
@@ -1111,6 +1197,7 @@ std::size_t overlapping_scratch(const OverlappingBandPower& job) {
 void overlapping_band_power(const OverlappingBandPower& job, const float* table, float* out, std::ptrdiff_t group,
                             std::ptrdiff_t begin, std::ptrdiff_t end, float* scratch) {
     const OverlappingLayout at(job);
+    const std::ptrdiff_t channel = group * together * lanes;
     // Of weights that are not 0, and whether they are alike.
     std::int32_t* ranges = reinterpret_cast<std::int32_t*>(scratch + at.ranges);
     for (int k = 0; k < job.n_bands; ++k, ranges += 3) {
@@ -1135,9 +1222,13 @@ void overlapping_band_power(const OverlappingBandPower& job, const float* table,
         const std::ptrdiff_t anchor = (own + job.window - 1) / job.window * job.window - job.first;
         std::ptrdiff_t last = begin + 1;
         while (last < end && (job.n_cuts || last - begin < most) && start(last) <= anchor) ++last;
-        const auto run = job.float64 ? (job.n_cuts ? anchored<double, true> : anchored<double, false>)
-                                     : (job.n_cuts ? anchored<float, true> : anchored<float, false>);
-        run(job, at, table, out, group, begin, last, anchor, known, scratch);
+        const auto run_of = [&]<class T, int V>() { return job.n_cuts ? anchored<T, V, true> : anchored<T, V, false>; };
+        const auto run_on = [&]<class T>() {
+            return job.channels - channel > lanes ? run_of.template operator()<T, together>()
+                                                  : run_of.template operator()<T, 1>();
+        };
+        const auto run = job.float64 ? run_on.template operator()<double>() : run_on.template operator()<float>();
+        run(job, at, table, out, channel, begin, last, anchor, known, scratch);
         begin = last;
     }
 }

@@ -25,7 +25,7 @@ const Kernels kernels = {
     sliding,
     band_power_scratch,
     band_power,
-    {MMME_VECTOR_LANES, overlapping_table, overlapping_fill, overlapping_scratch, overlapping_band_power},
+    {2 * MMME_VECTOR_LANES, overlapping_table, overlapping_fill, overlapping_scratch, overlapping_band_power},
     clip_sums,
     clip_scratch,
     clip_power,
