@@ -381,8 +381,10 @@ struct OverlappingLayout {
 
     // Calls with(group, place in its rows) for as much of each group as fits into registers.
     template <int V, class With> void in_parts(const With& with) const {
-        for (int g = 0; g < groups; ++g)
+        for (int g = 0; g < groups; ++g) {
+            MMME_UNROLL
             for (int from = 0; from < row; from += 2 * fitting<V>) with(g, from);
+        }
     }
 };
 
@@ -831,7 +833,9 @@ void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, con
     const float* weights = scratch + at.weights;
     for (int first = 0; first < job.n_bands; first += lanes) {
         const int n = job.n_bands - first < lanes ? job.n_bands - first : lanes;
-        Vec totals[V][lanes] = {};
+        Vec totals[V][lanes];
+        for (int v = 0; v < V; ++v)
+            for (int k = n; k < lanes; ++k) totals[v][k] = Vec{};
         for (int k = 0; k < n; ++k, weights += at.groups * wide, ranges += 3) {
             constexpr int chains = 4 / V;
             Vec sums[chains][V] = {};
@@ -981,7 +985,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
             const float* rest = table + at.rests + at.of(g, at.segments + 1) + at.of(1, j);
             float* to = running + at.of(g, 1) * width;
             for (int w = 0; w < at.row; ++w, to += width)
-                for (int l = 0; l < width; ++l) to[l] += rest[w] * by[l];
+                for (int l = 0; l < width; l += lanes) store(to + l, load(to + l) + rest[w] * load(by + l));
         }
     };
     for (std::ptrdiff_t i = begin; i < end; ++i) {
