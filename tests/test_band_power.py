@@ -92,7 +92,7 @@ def bands(n: int, low: int, high: int) -> tuple[NDArray[np.int32], NDArray[np.fl
 @given(
     segment=st.sampled_from([1, 1, 2, 5, 11, 24, 64]),
     segments=st.integers(2, 20),
-    channels=st.integers(1, 19),
+    channels=st.integers(1, 37),
     windows=st.integers(1, 40),
     spread=st.integers(1, 100),
     dtype=st.sampled_from([np.float32, np.float64]),
@@ -225,11 +225,12 @@ def test_overlapping_windows_have_the_same_bits_for_any_chunk_and_threads(
         piece = np.ascontiguousarray(data[:, own[0] : own[-1] + n])
         assert np.array_equal(whole[begin:end], overlapping(piece, own, n, segment, bins, weights, first=int(own[0])))
     assert np.array_equal(whole[::-1], overlapping(data, starts[::-1].copy(), n, segment, bins, weights))
+    assert np.array_equal(whole[:, :3], overlapping(data[:3], starts, n, segment, bins, weights))  # fewer lanes
 
 
 def test_windows_within_a_segment_have_the_same_bits_for_any_chunk_and_threads(backend: str) -> None:
     n = 150
-    data = noise(9, 3200).astype(np.float32)
+    data = noise(21, 3200).astype(np.float32)
     starts = np.rint(np.arange(450) * 20 / 3).astype(np.int64)
     places = np.unique(starts % n)
     cuts = places[::3]
@@ -243,6 +244,7 @@ def test_windows_within_a_segment_have_the_same_bits_for_any_chunk_and_threads(b
     assert known.mean() > 0.9
     np.testing.assert_allclose(whole[known], expected(data, starts, n, bins, weights, detrend=False)[known], rtol=RTOL)
     assert np.array_equal(whole, power(data, starts, threads=3), equal_nan=True)
+    assert np.array_equal(whole[:, :3], power(data[:3], starts), equal_nan=True)  # fewer lanes
     for begin, last in np.sort(np.random.default_rng(0).integers(0, len(starts), (60, 2))):
         place = starts[begin] % n
         low = starts[begin] - place + cuts[np.searchsorted(cuts, place, side="right") - 1]

@@ -837,7 +837,7 @@ void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, con
         for (int v = 0; v < V; ++v)
             for (int k = n; k < lanes; ++k) totals[v][k] = Vec{};
         for (int k = 0; k < n; ++k, weights += at.groups * wide, ranges += 3) {
-            constexpr int chains = 4 / V;
+            constexpr int chains = 2;
             Vec sums[chains][V] = {};
             const float *own = power + ranges[0] * width, *weight = weights + ranges[0];
             int left = ranges[1] - ranges[0];
