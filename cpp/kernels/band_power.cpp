@@ -154,12 +154,16 @@ float fold_twice(const T* samples, T constant, const float* taper, int n, float*
     return sum;
 }
 
-// dft[row][bin] = sum over m of folded[row][m] * table[m][bin], for V vectors of bins.
-template <int V>
+// dft[row][bin] = sum over m of folded[row][m] * table[m][bin], for V vectors of bins. Meanwhile K windows that come
+// next are fetched, a step of bytes for each term: each is elsewhere in memory, which the CPU finds out only when it is
+// well into it.
+template <int K, int V>
 void product(const float* MMME_RESTRICT folded, std::ptrdiff_t stride, const float* MMME_RESTRICT table,
-             std::ptrdiff_t half, float* MMME_RESTRICT dft) {
+             std::ptrdiff_t half, const char* const* ahead, std::ptrdiff_t step, float* MMME_RESTRICT dft) {
     Vec sums[rows][V] = {};
     for (std::ptrdiff_t m = 0; m < half; ++m, table += V * lanes) {
+        MMME_UNROLL
+        for (int k = 0; k < K; ++k) MMME_PREFETCH(ahead[k] + m * step);
         MMME_UNROLL
         for (int r = 0; r < rows; ++r) {
             const float x = folded[r * stride + m];
@@ -174,11 +178,13 @@ void product(const float* MMME_RESTRICT folded, std::ptrdiff_t stride, const flo
     }
 }
 
-void dft_of(const float* folded, std::ptrdiff_t stride, const float* table, std::ptrdiff_t half, int used, float* dft) {
+template <int K>
+void dft_of(const float* folded, std::ptrdiff_t stride, const float* table, std::ptrdiff_t half, int used,
+            const char* const* ahead, std::ptrdiff_t step, float* dft) {
     for (; used >= vectors; used -= vectors, table += half * vectors * lanes, dft += vectors * lanes)
-        product<vectors>(folded, stride, table, half, dft);
-    if (used == 2) product<2>(folded, stride, table, half, dft);
-    if (used == 1) product<1>(folded, stride, table, half, dft);
+        product<K, vectors>(folded, stride, table, half, ahead, step, dft);
+    if (used == 2) product<K, 2>(folded, stride, table, half, ahead, step, dft);
+    if (used == 1) product<K, 1>(folded, stride, table, half, ahead, step, dft);
 }
 
 // Cosines and sines of the given bins about the window's centre, (term, bin) for each group of bins that goes through
@@ -1050,6 +1056,8 @@ void band_power(const BandPower& job, float* out, std::ptrdiff_t begin, std::ptr
     }
     float* weights = scratch + at.weights;
     const std::ptrdiff_t last_row = end * job.channels;
+    const std::ptrdiff_t bytes = job.float64 ? sizeof(double) : sizeof(float); // of a sample
+    const std::ptrdiff_t step = (bytes * job.window + at.terms - 1) / at.terms;
 
     for (int first = 0, next; first < job.n_bins; first = next) {
         Panel chosen;
@@ -1070,18 +1078,16 @@ void band_power(const BandPower& job, float* out, std::ptrdiff_t begin, std::ptr
 
         for (std::ptrdiff_t row = begin * job.channels; row < last_row; row += rows) {
             const int count = static_cast<int>(last_row - row < rows ? last_row - row : rows);
+            const char* ahead[rows];
             float constants[rows]; // what is still to be added to the samples that were folded
             for (int r = 0; r < rows; ++r) {
                 const auto begin_of = [&](std::ptrdiff_t of_row) {
+                    if (of_row >= last_row) of_row = last_row - 1; // spare rows repeat the last
                     return of_row % job.channels * job.channel_stride +
                            static_cast<std::ptrdiff_t>(job.starts[of_row / job.channels]);
                 };
-                const std::ptrdiff_t from = begin_of(row + (r < count ? r : count - 1)); // spare rows repeat the last
-                // Each window is elsewhere in memory: the CPU finds out only when it is well into it.
-                const std::size_t size = job.float64 ? sizeof(double) : sizeof(float);
-                if (row + rows + r < last_row)
-                    for (std::size_t i = 0; i < size * job.window; i += 64)
-                        MMME_PREFETCH(static_cast<const char*>(job.data) + size * begin_of(row + rows + r) + i);
+                const std::ptrdiff_t from = begin_of(row + r);
+                ahead[r] = static_cast<const char*>(job.data) + bytes * begin_of(row + rows + r);
                 // What is near the mean goes first, so that a large offset costs no digits; the rest of it follows.
                 const auto centre = [&](auto* samples) {
                     const auto near = static_cast<std::remove_cvref_t<decltype(*samples)>>(
@@ -1101,10 +1107,16 @@ void band_power(const BandPower& job, float* out, std::ptrdiff_t begin, std::ptr
             for (int part = 0; part < 2; ++part) {
                 const std::ptrdiff_t begins = part * chosen.used(0) * std::ptrdiff_t{lanes};
                 const std::ptrdiff_t sums = part ? at.terms : 0, differences = at.twice ? at.terms - sums : 0;
-                dft_of(scratch + at.even + sums, at.stride, scratch + at.table_cos + at.terms * begins, at.terms,
-                       chosen.used(part), even + begins);
-                dft_of(scratch + at.odd + differences, at.stride, scratch + at.table_sin + at.terms * begins, at.terms,
-                       chosen.used(part), odd + begins);
+                const auto both = [&]<int K>() { // cosines and sines
+                    dft_of<K>(scratch + at.even + sums, at.stride, scratch + at.table_cos + at.terms * begins, at.terms,
+                              chosen.used(part), ahead + 2 * K * part, step, even + begins);
+                    dft_of<K>(scratch + at.odd + differences, at.stride, scratch + at.table_sin + at.terms * begins,
+                              at.terms, chosen.used(part), ahead + K * (2 * part + 1), step, odd + begins);
+                };
+                if (at.twice)
+                    both.template operator()<rows / 4>();
+                else if (part == 0)
+                    both.template operator()<rows / 2>();
             }
             for (int r = 0; r < count; ++r, even += panel, odd += panel) {
                 Vec power[panel / lanes];
