@@ -85,18 +85,22 @@ def bench_band_power_beside_mne(
     assert error < 5e-5
 
 
-# Hop in samples, the highest bin: on both sides of where one way becomes cheaper than another.
-PLACES = [(1000, 47), (500, 47), (250, 47), (100, 47), (50, 47), (20, 47), (10, 47), (1000 / 150, 47), (1000, 400)]
+# Hop in samples, the highest frequency and a window's length: on both sides of where one way becomes cheaper than
+# another. The last three are few windows of many bins.
+PLACES = [
+    *((hop, 47, 1.0) for hop in (1000, 500, 250, 100, 50, 20, 10, 1000 / 150)),
+    *((1000, 400, 1.0), (4000, 75, 4.0), (4000, 450, 4.0)),
+]
 
 
-@pytest.mark.parametrize(("hop", "highest"), PLACES)
+@pytest.mark.parametrize(("hop", "highest", "window"), PLACES)
 @pytest.mark.parametrize("way", ["direct", "segments", "samples", "fft"])
 def bench_ways_of_band_power(
-    benchmark: Any, recording: NDArray[np.float32], way: str, hop: float, highest: int
+    benchmark: Any, recording: NDArray[np.float32], way: str, hop: float, highest: int, window: float
 ) -> None:
     """The cost rule against the clock: in each group the time and the cost should rise alike."""
-    plan = eeg._Plan.of(SFREQ, eeg._chosen(None, bands=[(1, highest)]))
-    starts = np.rint(np.arange(int(9000 / hop) + 1) * hop).astype(np.int64)
+    plan = eeg._Plan.of(SFREQ, eeg._chosen(None, bands=[(1, highest)], window=window))
+    starts = np.rint(np.arange(int((10_000 - plan.window) / hop) + 1) * hop).astype(np.int64)
     data = recording[:16, :10_000]
     costs = {
         route.way if route.way != "overlapping" else "segments" if route.cuts else "samples": (route, cost)
@@ -105,7 +109,7 @@ def bench_ways_of_band_power(
     if way not in costs:
         pytest.skip("these windows have no segments in common")
     route, cost = costs[way]
-    benchmark.group = f"ways of band power, hop {hop:g} ms, 1-{highest} Hz"
+    benchmark.group = f"ways of band power, window {window:g} s, hop {hop:g} ms, 1-{highest} Hz"
     power = benchmark.pedantic(plan.run, (data, starts, route, 1), rounds=7, iterations=3, warmup_rounds=1)
     benchmark.extra_info["us_per_window_and_channel"] = benchmark.stats.stats.median / len(starts) / 16 * 1e6
     benchmark.extra_info["cost"] = cost

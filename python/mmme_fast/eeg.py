@@ -95,7 +95,7 @@ _Each = tuple[float, float]  # for itself, and for each bin
 class _Costs(NamedTuple):
     """What the ways to a window's power cost for a channel, in ns on one machine: only their ratios matter.
 
-    Taken at hops of 2 to 1000 ms with 10 and 47 bins; benchmarks/bench_eeg.py holds them against the clock.
+    Taken at hops of 7 to 1000 ms with 13, 48 and 101 bins; benchmarks/bench_eeg.py holds them against the clock.
     """
 
     direct: _Each  # a sample of the window, for bins that meet it folded twice; else each bin counts double
@@ -107,12 +107,13 @@ class _Costs(NamedTuple):
 
 _SHORT = 16  # samples; a step of more costs no less than a segment
 _APART = 0.033  # part of a window that a segment has at least where windows may begin within it
-_FFT = 3.0  # ns for each of n log2(n), whatever the bins
+_FFT = (0.7, 10.0, 1e5)  # ns for each of n log2(n), for each bin, for what is in memory at a time
+_TABLE = 1.5  # ns for each sample and bin of the table that windows meet, once a call
 _COSTS = {
     # assumed from avx2's, with twice as many lanes
-    "avx512": _Costs((0.7, 0.007), ((1.0, 0.008), (12, 0.6), (18, 0.4)), ((1.8, 0.1), (9, 0.6)), 16, (4, 0.2)),
-    "avx2": _Costs((0.85, 0.010), ((1.2, 0.013), (12, 1.0), (18, 0.6)), ((2.2, 0.16), (9.5, 1.0)), 8, (4, 0.35)),
-    "baseline": _Costs((1.15, 0.037), ((1.5, 0.06), (12, 3.0), (23, 2.0)), ((2.9, 0.5), (12, 2.8)), 4, (4, 1.0)),
+    "avx512": _Costs((0.5, 0.006), ((0.4, 0.012), (7, 0.4), (15, 0.3)), ((1.3, 0.06), (14, 0.6)), 16, (4, 0.2)),
+    "avx2": _Costs((0.6, 0.0085), ((0.45, 0.019), (7, 0.6), (15, 0.5)), ((1.5, 0.10), (15, 1.0)), 8, (4, 0.35)),
+    "baseline": _Costs((0.85, 0.027), ((0.6, 0.055), (12, 2.0), (20, 1.2)), ((2.5, 0.28), (25, 1.6)), 4, (4, 1.0)),
     "numba": _Costs((4.2, 0.01), ((12, 0.0), (400, 5.0), (350, 4.5)), ((70, 0.1), (1300, 5.0)), 1),
 }
 
@@ -463,9 +464,13 @@ class _Plan:
 
         panels = -(-bins // 64)  # of bins, for each of which samples are folded anew
         folded = 2 if self.nfft == n and n % 4 == 0 else 1  # times
+        count = len(starts) * len(self.offsets) * n_channels
+        table = _TABLE * n * bins / count
+        length, each_bin, batch = _FFT
+        batches = -(-count // min(max(_BATCH // self.nfft, 1), count))
         costs = {
-            _Route("direct"): n * (cost.direct[0] * panels + cost.direct[1] * bins * 2 / folded),
-            _Route("fft"): _FFT * self.nfft * float(np.log2(self.nfft)),
+            _Route("direct"): table + n * (cost.direct[0] * panels + cost.direct[1] * bins * 2 / folded),
+            _Route("fft"): length * self.nfft * float(np.log2(self.nfft)) + each_bin * bins + batch * batches / count,
         }
         if self.cosine is not None:
             begin = int(starts.min())
@@ -490,9 +495,9 @@ class _Plan:
             segments, steps = hop * len(cuts) / n, hop * (len(places) - len(cuts)) / n
             route = _Route("overlapping", tuple(cuts.tolist()), origin, tuple(places.tolist()))
             between = of(cost.step) * steps if steps and cost.step is not None else 0
-            costs[route] = spare * (sample * hop + segment * max(segments, not steps) + between + window)
+            costs[route] = table + spare * (sample * hop + segment * max(segments, not steps) + between + window)
             sample, window = map(of, cost.samples)
-            costs[_Route("overlapping")] = spare * (sample * hop + window)
+            costs[_Route("overlapping")] = table + spare * (sample * hop + window)
         return costs
 
     def reach(self, route: _Route, start: int) -> int:
