@@ -517,18 +517,22 @@ void gather(const Group<T, V>& group, const Reference<T, V>& reference, std::ptr
         const std::ptrdiff_t at = t + lanes <= high ? t : high - lanes;
         for (int first = 0; first < width; first += lanes) {
             alignas(64) float block[lanes][lanes];
+            Vec v[lanes];
+            MMME_UNROLL
             for (int c = 0; c < lanes; ++c) {
                 const T* MMME_RESTRICT from = group.channels[first + c] + at;
                 const T* MMME_RESTRICT on = from + further;
                 const T less = reference.of[first + c];
                 MMME_PREFETCH(on + 256); // channels are pages apart
-                MMME_LANES
-                for (int l = 0; l < lanes; ++l)
-                    block[c][l] = static_cast<float>(differences ? on[l] - from[l] : from[l] - less);
+                if constexpr (sizeof(T) == sizeof(float)) {
+                    v[c] = differences ? load(on) - load(from) : load(from) - less;
+                } else {
+                    MMME_LANES
+                    for (int l = 0; l < lanes; ++l)
+                        block[c][l] = static_cast<float>(differences ? on[l] - from[l] : from[l] - less);
+                    v[c] = load(block[c]);
+                }
             }
-            Vec v[lanes];
-            MMME_UNROLL
-            for (int c = 0; c < lanes; ++c) v[c] = load(block[c]);
             transpose(v);
             float* rows_of = to + first - (t - at) * width;
             if (at == t) {
@@ -542,24 +546,25 @@ void gather(const Group<T, V>& group, const Reference<T, V>& reference, std::ptr
     }
 }
 
-// The sums of samples at equal distance from a segment's centre, and their differences: (m, 2, lane).
-template <int V> void fold_segment(const float* tile, int length, float* folded) {
+// The sums of samples, less their reference, at equal distance from a segment's centre, and their differences:
+// (m, 2, lane).
+template <int V> void fold_segment(const float* tile, int length, const Vec (&less)[V], float* folded) {
     constexpr int width = V * lanes;
     const float* right = tile + length / 2 * width;
     const float* left = tile + (length - 1) / 2 * width;
     if (length % 2) {
-        for (int l = 0; l < width; l += lanes) {
-            store(folded + l, load(right + l));
-            store(folded + width + l, Vec{});
+        for (int v = 0; v < V; ++v) {
+            store(folded + v * lanes, load(right + v * lanes) - less[v]);
+            store(folded + width + v * lanes, Vec{});
         }
         right += width, left -= width, folded += 2 * width;
     }
     for (int m = 0; m < length / 2; ++m, right += width, left -= width, folded += 2 * width) {
         MMME_UNROLL
-        for (int l = 0; l < width; l += lanes) {
-            const Vec r = load(right + l), of_left = load(left + l);
-            store(folded + l, r + of_left);
-            store(folded + width + l, r - of_left);
+        for (int v = 0; v < V; ++v) {
+            const Vec r = load(right + v * lanes) - less[v], l = load(left + v * lanes) - less[v];
+            store(folded + v * lanes, r + l);
+            store(folded + width + v * lanes, r - l);
         }
     }
 }
@@ -567,7 +572,8 @@ template <int V> void fold_segment(const float* tile, int length, float* folded)
 // Sums over n terms (term, 2, lane), each part times its own column of a table (term, W, 2) with rows `stride` apart.
 template <int W, int V>
 MMME_INLINE void product(const float* terms, int n, const float* table, std::ptrdiff_t stride, Vec (&sums)[2 * W][V]) {
-    for (int m = 0; m < n; ++m, terms += 2 * V * lanes, table += stride) {
+    for (const float* end = terms + n * std::ptrdiff_t{2 * V * lanes}; terms != end;
+         terms += 2 * V * lanes, table += stride) {
         Vec of[2 * V]; // the sums, then the differences
         MMME_UNROLL
         for (int v = 0; v < 2 * V; ++v) of[v] = load(terms + v * lanes);
@@ -588,20 +594,18 @@ void share(const OverlappingBandPower& job, const OverlappingLayout& at, const f
     constexpr int width = V * lanes, W = fitting<V>;
     float *tile = scratch + at.tile, *folded = scratch + at.folded, *reduced = scratch + at.reduced;
     const int length = at.length(job, j), odd = length % 2;
+    Vec less[V] = {};
     if constexpr (sizeof(T) == sizeof(float)) {
         gather(group, {}, begin, begin + length, low, high, tile);
         reference.take(tile, length);
-        for (int l = 0; l < width; l += lanes) {
-            const Vec less = load(reference.of + l);
-            for (std::ptrdiff_t i = 0; i < length; ++i) store(tile + i * width + l, load(tile + i * width + l) - less);
-        }
+        for (int v = 0; v < V; ++v) less[v] = load(reference.of + v * lanes);
     } else {
         reference.take(group, begin, begin + length);
         gather(group, reference, begin, begin + length, low, high, tile);
     }
     alignas(64) float offset[width];
     reference.less(other, offset);
-    fold_segment<V>(tile, length, folded);
+    fold_segment(tile, length, less, folded);
     const float* terms = folded;
     int n_terms = (length + 1) / 2;
     if (job.rank) {
@@ -664,8 +668,8 @@ void step(const OverlappingBandPower& job, const OverlappingLayout& at, const fl
     const int length = job.places[f + 1] - job.places[f], odd = length % 2;
     float *tile = scratch + at.tile, *folded = scratch + at.folded, *spectrum = scratch + at.spectrum;
     gather<true>(group, Reference<T, V>{}, begin, begin + length, low, high, tile, job.window);
-    fold_segment<V>(tile, length, folded);
     Vec centre[V] = {};
+    fold_segment(tile, length, centre, folded);
     for (int v = 0; v < V && odd; ++v) centre[v] = load(folded + v * lanes);
     folded += odd * 2 * width;
     at.in_parts<V>([&](int g, int from) {
