@@ -479,21 +479,6 @@ template <class T, int V> struct Reference {
             of[l] = share * (low < less ? less : low);
         }
     }
-    // Of samples (sample, lane) that are here already.
-    void take(const float* tile, std::ptrdiff_t length) {
-        const std::ptrdiff_t few = few_of(length), to_middle = (length - few) / 2, to_last = length - few;
-        for (int l = 0; l < width; l += lanes, tile += lanes) {
-            Vec first = load(tile), middle = load(tile + to_middle * width), last = load(tile + to_last * width);
-            for (std::ptrdiff_t i = 1; i < few; ++i) {
-                first += load(tile + i * width);
-                middle += load(tile + (to_middle + i) * width);
-                last += load(tile + (to_last + i) * width);
-            }
-            const Vec low = first < middle ? first : middle, high = first < middle ? middle : first;
-            const Vec less = high < last ? high : last;
-            store(of + l, 1 / static_cast<float>(few) * (low < less ? less : low));
-        }
-    }
     void less(const Reference& other, float* to) const {
         for (int l = 0; l < width; ++l) to[l] = static_cast<float>(of[l] - other.of[l]);
     }
@@ -546,25 +531,24 @@ void gather(const Group<T, V>& group, const Reference<T, V>& reference, std::ptr
     }
 }
 
-// The sums of samples, less their reference, at equal distance from a segment's centre, and their differences:
-// (m, 2, lane).
-template <int V> void fold_segment(const float* tile, int length, const Vec (&less)[V], float* folded) {
+// The sums of samples at equal distance from a segment's centre, and their differences: (m, 2, lane).
+template <int V> void fold_segment(const float* tile, int length, float* folded) {
     constexpr int width = V * lanes;
     const float* right = tile + length / 2 * width;
     const float* left = tile + (length - 1) / 2 * width;
     if (length % 2) {
-        for (int v = 0; v < V; ++v) {
-            store(folded + v * lanes, load(right + v * lanes) - less[v]);
-            store(folded + width + v * lanes, Vec{});
+        for (int l = 0; l < width; l += lanes) {
+            store(folded + l, load(right + l));
+            store(folded + width + l, Vec{});
         }
         right += width, left -= width, folded += 2 * width;
     }
     for (int m = 0; m < length / 2; ++m, right += width, left -= width, folded += 2 * width) {
         MMME_UNROLL
-        for (int v = 0; v < V; ++v) {
-            const Vec r = load(right + v * lanes) - less[v], l = load(left + v * lanes) - less[v];
-            store(folded + v * lanes, r + l);
-            store(folded + width + v * lanes, r - l);
+        for (int l = 0; l < width; l += lanes) {
+            const Vec r = load(right + l), of_left = load(left + l);
+            store(folded + l, r + of_left);
+            store(folded + width + l, r - of_left);
         }
     }
 }
@@ -594,18 +578,11 @@ void share(const OverlappingBandPower& job, const OverlappingLayout& at, const f
     constexpr int width = V * lanes, W = fitting<V>;
     float *tile = scratch + at.tile, *folded = scratch + at.folded, *reduced = scratch + at.reduced;
     const int length = at.length(job, j), odd = length % 2;
-    Vec less[V] = {};
-    if constexpr (sizeof(T) == sizeof(float)) {
-        gather(group, {}, begin, begin + length, low, high, tile);
-        reference.take(tile, length);
-        for (int v = 0; v < V; ++v) less[v] = load(reference.of + v * lanes);
-    } else {
-        reference.take(group, begin, begin + length);
-        gather(group, reference, begin, begin + length, low, high, tile);
-    }
+    reference.take(group, begin, begin + length);
+    gather(group, reference, begin, begin + length, low, high, tile);
     alignas(64) float offset[width];
     reference.less(other, offset);
-    fold_segment(tile, length, less, folded);
+    fold_segment<V>(tile, length, folded);
     const float* terms = folded;
     int n_terms = (length + 1) / 2;
     if (job.rank) {
@@ -667,9 +644,12 @@ void step(const OverlappingBandPower& job, const OverlappingLayout& at, const fl
     constexpr int width = V * lanes, W = fitting<V>;
     const int length = job.places[f + 1] - job.places[f], odd = length % 2;
     float *tile = scratch + at.tile, *folded = scratch + at.folded, *spectrum = scratch + at.spectrum;
+    float* largest = scratch + at.largest;
+    Vec found[V], size[V];
+    for (int v = 0; v < V; ++v) found[v] = load(doubt + v * lanes);
     gather<true>(group, Reference<T, V>{}, begin, begin + length, low, high, tile, job.window);
+    fold_segment<V>(tile, length, folded);
     Vec centre[V] = {};
-    fold_segment(tile, length, centre, folded);
     for (int v = 0; v < V && odd; ++v) centre[v] = load(folded + v * lanes);
     folded += odd * 2 * width;
     at.in_parts<V>([&](int g, int from) {
@@ -689,23 +669,24 @@ void step(const OverlappingBandPower& job, const OverlappingLayout& at, const fl
             const float c = turn[w], s = turn[w + 1];
             MMME_UNROLL
             for (int v = 0; v < V; ++v) {
-                float *re = to + w * width + v * lanes, *im = re + width;
-                store(re, load(re) + c * sums[w][v] + s * sums[w + 1][v]);
-                store(im, load(im) + s * sums[w][v] - c * sums[w + 1][v]);
+                float* on = to + w * width + v * lanes;
+                const Vec re = load(on) + c * sums[w][v] + s * sums[w + 1][v];
+                const Vec im = load(on + width) + s * sums[w][v] - c * sums[w + 1][v];
+                store(on, re);
+                store(on + width, im);
+                if (from + w == 0) size[v] = re * re + im * im;
+                if (from + w == wide) size[v] += re * re + im * im;
             }
         }
-    });
-    for (int l = 0; l < width; l += lanes) {
-        float* largest = scratch + at.largest + l;
-        const float* of = spectrum + l;
-        Vec found = load(doubt + l);
-        for (int g = 0; g < at.groups; ++g, of += at.row * width, largest += width) {
-            const Vec size = size_of(of, width), before = load(largest);
-            found = 400 * size < before ? Vec{} + __builtin_nanf("") : found;
-            store(largest, size < before ? before : size);
+        if (from + 2 * W < at.row) return;
+        MMME_UNROLL
+        for (int v = 0; v < V; ++v, largest += lanes) {
+            const Vec before = load(largest);
+            found[v] = 400 * size[v] < before ? Vec{} + __builtin_nanf("") : found[v];
+            store(largest, size[v] < before ? before : size[v]);
         }
-        store(doubt + l, found);
-    }
+    });
+    for (int v = 0; v < V; ++v) store(doubt + v * lanes, found[v]);
 }
 
 // Sums back from the anchor of the samples, less their reference, times the DFT of ones. At every stop those so far
