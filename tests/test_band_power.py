@@ -266,6 +266,21 @@ def test_streams_have_the_bits_of_the_whole(backend: str, options: dict[str, Any
         assert np.array_equal(got, want)
 
 
+def test_segments_do_without_a_basis_where_none_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = noise(3, 4000)
+    want = eeg.band_power(data, 1000, hop=0.1)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(np.linalg, "svd", fails)
+    eeg._basis.cache_clear()
+    got = eeg.band_power(data, 1000, hop=0.1)
+    eeg._basis.cache_clear()
+    np.testing.assert_allclose(got, want, rtol=RTOL)
+    assert not np.array_equal(got, want)
+
+
 def test_windows_share_what_they_can_where_that_costs_less(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(backends()) <= set(eeg._COSTS)
     monkeypatch.setattr(eeg, "_COSTS", dict.fromkeys(eeg._COSTS, eeg._COSTS["avx2"]))

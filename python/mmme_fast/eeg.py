@@ -300,7 +300,10 @@ def _basis(cuts: tuple[int, ...], n: int, lowest: int, highest: int) -> NDArray[
     parts = []
     for middle in (0.5, 0):
         angle = 2 * np.pi / n * np.outer(np.arange(half) + middle, bins)
-        parts.append([np.linalg.svd(wave, full_matrices=False)[:2] for wave in (np.cos(angle), np.sin(angle))])
+        try:
+            parts.append([np.linalg.svd(wave, full_matrices=False)[:2] for wave in (np.cos(angle), np.sin(angle))])
+        except np.linalg.LinAlgError:  # LAPACK gave up, as it does on some of no low rank; a basis only saves time
+            return nothing
     rank = max(int(np.count_nonzero(values > 3e-7)) for part in parts for _, values in part)
     if rank * (half + len(bins)) > half * len(bins):
         return nothing
