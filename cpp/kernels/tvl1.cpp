@@ -438,7 +438,7 @@ void close_gap(const State& s, const Steps& steps, int cut, int iterations) {
 constexpr std::ptrdiff_t pixels_to_share = 1 << 14, pixels_to_share_once = 1 << 16;
 
 Rows crew(const Level& at, const Rows& rows) {
-    return {rows.run, std::ptrdiff_t{at.height} * at.width < pixels_to_share ? 1 : rows.threads};
+    return {rows.run, std::ptrdiff_t{at.height} * at.width < pixels_to_share ? 1 : rows.threads, rows.team};
 }
 
 // Inner iterations until one changes the flow by no more than `enough`, at most `limit`; returns the last change.
