@@ -60,20 +60,19 @@ void relax() {
 #endif
 }
 
-// Waits awake, for a time within which sleeping and being woken would not have ended either (20 to 500 us); returns
-// whether it is done. Whoever else wants the CPU is let in about every microsecond.
+// Waits awake, about as long as sleeping and being woken takes on a busy machine; returns whether it is done. Whoever
+// else wants the CPU is let in every microsecond or so: perhaps it is the one that is waited for.
 template <class Done> bool awaited(Done&& done) {
-    constexpr std::chrono::microseconds limit{200};
-    for (auto end = std::chrono::steady_clock::time_point::max();;) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    do {
         for (int i = 0; i < 32; ++i) {
             if (done()) return true;
             relax();
         }
         std::this_thread::yield();
-        const auto now = std::chrono::steady_clock::now();
-        if (now >= end) return false;
-        if (now + limit < end) end = now + limit;
-    }
+    } while (Clock::now() - begin < std::chrono::microseconds(200));
+    return false;
 }
 
 } // namespace
@@ -110,8 +109,9 @@ public:
     // What a member does until meetings end or are too far between.
     void serve(int member) {
         inside = true;
-        while (awaited([&] { return open_.load(std::memory_order_relaxed) || over_.load(std::memory_order_relaxed); }) &&
-               !over_.load(std::memory_order_relaxed))
+        while (
+            awaited([&] { return open_.load(std::memory_order_relaxed) || over_.load(std::memory_order_relaxed); }) &&
+            !over_.load(std::memory_order_relaxed))
             take(member);
         inside = false;
     }
@@ -137,7 +137,9 @@ private:
             const auto edge = [&](std::ptrdiff_t i) { return static_cast<int>(count_ * i / pieces_); };
             body_(self_, edge(piece), edge(piece + 1));
             if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1 && member != 0) {
-                { std::lock_guard lock(mutex_); }
+                {
+                    std::lock_guard lock(mutex_);
+                }
                 finished_.notify_one();
             }
         }
@@ -153,9 +155,8 @@ private:
     std::atomic<bool> over_{false};
     std::mutex mutex_{};
     std::condition_variable finished_{};
-    // Apart from the rest, which members read while these change.
-    alignas(64) std::atomic<std::uint64_t> open_{0};
-    alignas(64) std::atomic<int> unfinished_{0};
+    std::atomic<std::uint64_t> open_{0};
+    std::atomic<int> unfinished_{0};
 };
 
 namespace {
@@ -313,9 +314,7 @@ void parallel_for(std::ptrdiff_t tasks, int threads, Task body) {
     pool().run(job);
 }
 
-void Team::call() try {
-    pool().call(shared_from_this(), std::popcount(everyone_) - 1);
-} catch (const std::exception&) {
+void Team::call() try { pool().call(shared_from_this(), std::popcount(everyone_) - 1); } catch (const std::exception&) {
     called_ = true; // there are no more threads to be had: the caller works alone
 }
 
