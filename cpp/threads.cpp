@@ -109,10 +109,8 @@ public:
     // What a member does until meetings end or are too far between.
     void serve(int member) {
         inside = true;
-        while (
-            awaited([&] { return open_.load(std::memory_order_relaxed) || over_.load(std::memory_order_relaxed); }) &&
-            !over_.load(std::memory_order_relaxed))
-            take(member);
+        const auto over = [&] { return over_.load(std::memory_order_relaxed); };
+        while (awaited([&] { return open_.load(std::memory_order_relaxed) || over(); }) && !over()) take(member);
         inside = false;
     }
 
@@ -137,7 +135,7 @@ private:
             const auto edge = [&](std::ptrdiff_t i) { return static_cast<int>(count_ * i / pieces_); };
             body_(self_, edge(piece), edge(piece + 1));
             if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1 && member != 0) {
-                {
+                { // the caller is not about to sleep: it does, or has seen that it need not
                     std::lock_guard lock(mutex_);
                 }
                 finished_.notify_one();
@@ -314,8 +312,12 @@ void parallel_for(std::ptrdiff_t tasks, int threads, Task body) {
     pool().run(job);
 }
 
-void Team::call() try { pool().call(shared_from_this(), std::popcount(everyone_) - 1); } catch (const std::exception&) {
-    called_ = true; // there are no more threads to be had: the caller works alone
+void Team::call() {
+    try {
+        pool().call(shared_from_this(), std::popcount(everyone_) - 1);
+    } catch (const std::exception&) {
+        called_ = true; // no more threads are to be had: go on with those there are
+    }
 }
 
 void Team::dissolve() {
