@@ -160,7 +160,8 @@ void flow_batch(const FlowKernel<Params>& kernel, const Params& params, const Fi
     // chains, long enough that a film's frames are seldom prepared by two threads, short enough that none waits long.
     const bool share_rows = chains < threads;
     const std::ptrdiff_t run = share_rows ? chains : std::clamp<std::ptrdiff_t>(chains / (4 * threads), 1, 64);
-    const Rows rows = rows_on(share_rows ? threads : 1);
+    const RowSharing sharing(share_rows ? threads : 1);
+    const Rows rows = sharing.rows();
 
     struct Worker {
         PreparedFrames<Params>* frames = nullptr;

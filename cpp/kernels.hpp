@@ -25,6 +25,7 @@ struct Image {
 struct Rows {
     void (*run)(const Rows& rows, int count, void (*body)(void* self, int begin, int end), void* self);
     int threads;
+    void* team = nullptr; // for `run`
 
     template <class Body> void operator()(int count, Body&& body) const {
         auto call = [](void* self, int begin, int end) { (*static_cast<Body*>(self))(begin, end); };

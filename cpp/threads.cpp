@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -12,6 +14,11 @@
 
 #if !defined(_WIN32)
 #include <pthread.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#elif defined(_M_ARM64)
+#include <intrin.h>
 #endif
 
 namespace mmme {
@@ -42,15 +49,122 @@ struct Job {
     }
 };
 
+// Tells the core that this thread only waits.
+void relax() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#elif defined(_M_ARM64)
+    __yield();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+// Waits awake, about as long as sleeping and being woken takes on a busy machine; returns whether it is done. Whoever
+// else wants the CPU is let in every microsecond or so: perhaps it is the one that is waited for.
+template <class Done> bool awaited(Done&& done) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    do {
+        for (int i = 0; i < 32; ++i) {
+            if (done()) return true;
+            relax();
+        }
+        std::this_thread::yield();
+    } while (Clock::now() - begin < std::chrono::microseconds(200));
+    return false;
+}
+
+} // namespace
+
+// Threads that share the rows of pairs: the one that made it, which calls `meet`, and members who come when the pool
+// has some to spare and stay for as long as meetings follow each other closely. Meetings depend on no member: what none
+// has taken the caller does, and it waits only for what is under way. The last of them frees the memory, so that nobody
+// waits for a member to notice that a team is dissolved.
+class Team : public std::enable_shared_from_this<Team> {
+public:
+    static constexpr int most = 64; // threads: a bit each
+
+    explicit Team(int threads) : everyone_(~std::uint64_t{0} >> (most - threads)) {}
+
+    void meet(int count, int pieces, void (*body)(void*, int, int), void* self) {
+        count_ = count;
+        pieces_ = pieces;
+        body_ = body;
+        self_ = self;
+        unfinished_.store(pieces, std::memory_order_relaxed);
+        open_.store(~std::uint64_t{0} >> (most - pieces), std::memory_order_release);
+        if (members_.load(std::memory_order_relaxed) != everyone_ && !called_.load(std::memory_order_relaxed)) call();
+        inside = true;
+        take(0);
+        inside = false;
+        const auto finished = [&] { return unfinished_.load(std::memory_order_acquire) == 0; };
+        if (awaited(finished)) return;
+        std::unique_lock lock(mutex_);
+        finished_.wait(lock, finished);
+    }
+    void call();
+    void dissolve();
+
+    // What a member does until meetings end or are too far between.
+    void serve(int member) {
+        inside = true;
+        const auto over = [&] { return over_.load(std::memory_order_relaxed); };
+        while (awaited([&] { return open_.load(std::memory_order_relaxed) || over(); }) && !over()) take(member);
+        inside = false;
+    }
+
+    // Under the pool's mutex.
+    int join() {
+        const int member = std::countr_one(members_.load());
+        members_ |= std::uint64_t{1} << member;
+        return member;
+    }
+    void leave(int member) { members_ &= ~(std::uint64_t{1} << member); }
+    bool full() const { return members_ == everyone_; }
+    void called(bool yes) { called_ = yes; }
+
+private:
+    // A member takes the same piece of every meeting if it can, whose rows are in its cache.
+    void take(int member) {
+        const std::uint64_t own = std::uint64_t{1} << member;
+        while (const std::uint64_t seen = open_.load(std::memory_order_relaxed)) {
+            const std::uint64_t bit = seen & own ? own : seen & (~seen + 1);
+            if (!(open_.fetch_and(~bit, std::memory_order_acquire) & bit)) continue; // another was faster
+            const std::ptrdiff_t piece = std::countr_zero(bit);
+            const auto edge = [&](std::ptrdiff_t i) { return static_cast<int>(count_ * i / pieces_); };
+            body_(self_, edge(piece), edge(piece + 1));
+            if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1 && member != 0) {
+                { // the caller is not about to sleep: it does, or has seen that it need not
+                    std::lock_guard lock(mutex_);
+                }
+                finished_.notify_one();
+            }
+        }
+    }
+
+    // The meeting: written before `open_`, which says what pieces nobody has taken.
+    int count_ = 0, pieces_ = 0;
+    void (*body_)(void*, int, int) = nullptr;
+    void* self_ = nullptr;
+    const std::uint64_t everyone_;
+    std::atomic<std::uint64_t> members_{1};
+    std::atomic<bool> called_{false}; // the pool knows that members are wanted
+    std::atomic<bool> over_{false};
+    std::mutex mutex_{};
+    std::condition_variable finished_{};
+    std::atomic<std::uint64_t> open_{0};
+    std::atomic<int> unfinished_{0};
+};
+
+namespace {
+
 class Pool {
 public:
     void run(Job& job) {
         {
             std::lock_guard lock(mutex_);
-            while (workers_ < job.threads - 1) {
-                std::thread([this] { work(); }).detach();
-                ++workers_;
-            }
+            grow(job.threads - 1);
             jobs_.push_back(&job);
         }
         wake_.notify_all();
@@ -62,27 +176,66 @@ public:
         if (error) std::rethrow_exception(error);
     }
 
+    void call(std::shared_ptr<Team> team, int workers) {
+        {
+            std::lock_guard lock(mutex_);
+            grow(workers);
+            team->called(true);
+            teams_.push_back(std::move(team));
+        }
+        wake_.notify_all();
+    }
+    void call_off(const std::shared_ptr<Team>& team) {
+        std::lock_guard lock(mutex_);
+        settle(team);
+    }
+
 private:
+    void grow(int workers) {
+        for (; workers_ < workers; ++workers_) std::thread([this] { work(); }).detach();
+    }
+
     [[noreturn]] void work() {
         std::unique_lock lock(mutex_);
         for (;;) {
-            wake_.wait(lock, [&] { return !jobs_.empty(); });
-            Job& job = *jobs_.front();
-            const int slot = job.joined++;
-            ++job.helping;
-            if (job.joined == job.threads) jobs_.erase(jobs_.begin());
-            lock.unlock();
-            std::exception_ptr error = job.work(slot);
-            lock.lock();
-            if (error && !job.error) job.error = error;
-            std::erase(jobs_, &job); // no task is left: nobody else need join
-            if (--job.helping == 0) done_.notify_all();
+            wake_.wait(lock, [&] { return !jobs_.empty() || !teams_.empty(); });
+            jobs_.empty() ? serve(lock) : help(lock);
         }
+    }
+
+    void help(std::unique_lock<std::mutex>& lock) {
+        Job& job = *jobs_.front();
+        const int slot = job.joined++;
+        ++job.helping;
+        if (job.joined == job.threads) jobs_.erase(jobs_.begin());
+        lock.unlock();
+        std::exception_ptr error = job.work(slot);
+        lock.lock();
+        if (error && !job.error) job.error = error;
+        std::erase(jobs_, &job); // no task is left: nobody else need join
+        if (--job.helping == 0) done_.notify_all();
+    }
+
+    void serve(std::unique_lock<std::mutex>& lock) {
+        const std::shared_ptr<Team> team = teams_.front();
+        const int member = team->join();
+        if (team->full()) settle(team);
+        lock.unlock();
+        team->serve(member);
+        lock.lock();
+        team->leave(member);
+        settle(team); // there is nothing to do just now: whoever misses members will call again
+    }
+
+    void settle(const std::shared_ptr<Team>& team) {
+        std::erase(teams_, team);
+        team->called(false);
     }
 
     std::mutex mutex_;
     std::condition_variable wake_, done_;
     std::vector<Job*> jobs_;
+    std::vector<std::shared_ptr<Team>> teams_; // that want members
     int workers_ = 0;
 };
 
@@ -136,11 +289,11 @@ void after_fork() {
 #endif
 
 void run_rows(const Rows& rows, int count, void (*body)(void*, int, int), void* self) {
-    const int bands = std::min(count, rows.threads);
-    parallel_for(bands, rows.threads, [&](std::ptrdiff_t band, int) {
-        const auto edge = [&](std::ptrdiff_t i) { return static_cast<int>(count * i / bands); };
-        body(self, edge(band), edge(band + 1));
-    });
+    const int pieces = std::min(count, rows.threads);
+    if (pieces <= 1 || inside)
+        body(self, 0, count);
+    else
+        static_cast<Team*>(rows.team)->meet(count, pieces, body, self);
 }
 
 struct AlignedDelete {
@@ -159,8 +312,29 @@ void parallel_for(std::ptrdiff_t tasks, int threads, Task body) {
     pool().run(job);
 }
 
-Rows rows_on(int threads) {
-    return {run_rows, threads};
+void Team::call() {
+    try {
+        pool().call(shared_from_this(), std::popcount(everyone_) - 1);
+    } catch (const std::exception&) {
+        called_ = true; // no more threads are to be had: go on with those there are
+    }
+}
+
+void Team::dissolve() {
+    over_ = true;
+    if (called_) pool().call_off(shared_from_this());
+}
+
+RowSharing::RowSharing(int threads) {
+    if (threads > 1 && !inside) team_ = std::make_shared<Team>(threads_ = std::min(threads, Team::most));
+}
+
+RowSharing::~RowSharing() {
+    if (team_) team_->dissolve();
+}
+
+Rows RowSharing::rows() const {
+    return {run_rows, threads_, team_.get()};
 }
 
 Scratch scratch(std::size_t floats) {

@@ -29,7 +29,23 @@ private:
 // Nested calls run in place. The first exception is rethrown. After a fork the child starts a pool of its own.
 void parallel_for(std::ptrdiff_t tasks, int threads, Task body);
 
-Rows rows_on(int threads);
+// The means to share the rows of pairs, one pair after the other, among the calling thread and as many as the pool has
+// to spare, `threads` in all. While it lasts they wait for each other awake, if not for long: kernels meet so often
+// that waking one each time would cost what is gained. Nobody is woken, and nothing but memory for it is taken, before
+// a kernel has rows to share. What kernels do with rows must not throw.
+class Team;
+class RowSharing {
+public:
+    explicit RowSharing(int threads);
+    ~RowSharing();
+    RowSharing(const RowSharing&) = delete;
+    RowSharing& operator=(const RowSharing&) = delete;
+    Rows rows() const; // for the calling thread
+
+private:
+    int threads_ = 1;
+    std::shared_ptr<Team> team_{};
+};
 
 // Scratch memory of the calling thread, 64-byte aligned, without promise of content; one use of it at a time. The
 // thread keeps it between calls, and it grows. It holds what a use left there when the next use is given the same

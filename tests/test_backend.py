@@ -244,12 +244,14 @@ def results(threads: int) -> list[Any]:
     """What the kernels that keep memory or share rows give, for small inputs."""
     noise = np.random.default_rng(0)
     film = noise.integers(0, 255, (7, 32, 40), np.uint8)
+    pair = noise.integers(0, 255, (2, 64, 40), np.uint8)  # large enough for threads to share its rows
     quick = {"scales": 2, "warps": 1, "outer_iterations": 2}
     return [
         mmme_fast.optical_strain(noise.normal(size=(12, 40, 50, 2)), threads=threads),
         mmme_fast.farneback(film[:-2], film[2:], threads=threads),
         mmme_fast.tvl1(film[0], film[1:], threads=threads, **quick),
-        mmme_fast.tvl1(film[0], film[1], threads=threads, **quick),
+        mmme_fast.tvl1(*pair, threads=threads, **quick),
+        mmme_fast.farneback(*pair, threads=threads),
         mmme_fast.sliding_window(noise.normal(size=(90, 40)), 9, "range", threads=threads),
         mmme_fast.band_power(noise.normal(size=(3, 900)), 300.0, threads=threads),
     ]
@@ -315,7 +317,7 @@ import mmme_fast as m
 
 count = ctypes.CDLL(None).allocations
 count.restype = ctypes.c_long
-film = np.random.default_rng(0).integers(0, 255, (30, 40, 40), np.uint8)
+film = np.random.default_rng(0).integers(0, 255, (30, 48, 48), np.uint8)
 large = np.zeros((2, 128, 128), np.uint8)
 gc.disable()
 
@@ -368,12 +370,12 @@ import numpy as np
 import mmme_fast as m
 
 warnings.simplefilter("ignore")  # Python warns of forks beside threads, which are the point here
-film = np.random.default_rng(0).integers(0, 255, (7, 32, 40), np.uint8)
+film = np.random.default_rng(0).integers(0, 255, (7, 64, 40), np.uint8)
 
 def flows():
     return np.concatenate([
         m.farneback(film[:-1], film[1:], threads=3), m.tvl1(film[0], film[1:], scales=2, warps=1, threads=3),
-        m.farneback(film[:1], film[1:2], threads=3),
+        m.farneback(film[:1], film[1:2], threads=3), m.tvl1(film[:1], film[1:2], scales=2, warps=1, threads=3),
     ])
 
 want = flows()

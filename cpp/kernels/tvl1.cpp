@@ -17,8 +17,6 @@ namespace {
 constexpr int lanes = 16;  // floats in the longest vector: rows begin and end on a multiple
 constexpr int border = 5;  // rows of zeros above and below an image that is warped
 constexpr int chunk = 128; // columns whose intermediate values stay on the stack
-constexpr int block = 8;   // iterations that bands of rows do between two meetings of their threads
-constexpr int most_bands = 64;
 
 constexpr int padded(int n) {
     return (n + lanes - 1) & -lanes;
@@ -111,9 +109,7 @@ struct State {
     }
     static std::size_t dual_size(const Level& at) { return (at.height + std::size_t{1}) * dual_planes * at.pitch; }
     static std::size_t field_size(const Level& at) { return (at.height + std::size_t{1}) * fields * at.pitch; }
-    static std::size_t size(const Level& at) {
-        return 2 * flow_size(at) + dual_size(at) + field_size(at) + std::size_t{block} * padded(at.height + 1);
-    }
+    static std::size_t size(const Level& at) { return 2 * flow_size(at) + dual_size(at) + field_size(at) + at.height; }
 
     State(float* memory, const Level& level) : at(level) {
         u[0] = memory;
@@ -129,15 +125,17 @@ struct State {
     }
     // The vector of field f at (x, y) is at row(y) + x * fields + f * Vec::size.
     float* row(int y) const { return interleaved + (y + std::ptrdiff_t{1}) * fields * at.pitch; }
-    // What an iteration changed in row y, of the last `block` iterations.
-    float& change(int iteration, int y) const { return changes[iteration % block * padded(at.height + 1) + y]; }
+    // What an iteration changed in row y.
+    float& change(int y) const { return changes[y]; }
     Plane plane(int which, int plane) const {
         return {flow(which, plane, 0), flow_planes * at.pitch, at.height, at.width};
     }
-    // No flow, no dual variables. What the median filter and warp() write before it is read stays as it is.
-    void clear() const {
-        std::memset(u[0], 0, (flow_size(at) + dual_size(at)) * sizeof(float));
-        for (int y = -1; y < at.height; ++y) {
+    // No flow, no dual variables, in rows begin - 1..end - 1. What the median filter and warp() write before it is read
+    // stays as it is.
+    void clear(int begin, int end) const {
+        for (int y = begin - 1; y < end - 1; ++y) {
+            if (y >= 0) std::memset(flow(0, u1, y) - lanes, 0, flow_planes * at.pitch * sizeof(float));
+            std::memset(row(p11, y) - lanes, 0, dual_planes * at.pitch * sizeof(float));
             float* MMME_RESTRICT to = row(y);
             for (int x = 0; x < at.width; x += Vec::size, to += fields * Vec::size) {
                 store(to + p12 * Vec::size, broadcast(0.0f));
@@ -376,117 +374,67 @@ template <bool primal, bool dual> float sweep(const State& s, const Steps& steps
     return sum(changes);
 }
 
-// A band of rows and what it does of iteration i of a block, without its neighbours: rows first(i) to end(i) - 1, at
-// either cut one less than of the iteration before. Row `height` is the dual step alone.
-struct Band {
-    int begin, cut, height;
+// Levels of fewer pixels stay on one thread: threads would wait for each other longer than they compute.
+constexpr std::ptrdiff_t pixels_to_share = 1 << 11;
+constexpr int rows_to_share = 16; // in a band at least
 
-    int first(int i) const { return begin == 0 ? 0 : begin + i; }
-    int end(int i) const { return cut == height ? height + 1 : cut - i; }
-};
-
-Band band_of(const Level& at, int band, int bands) {
-    const auto cut = [&](int i) { return static_cast<int>(std::ptrdiff_t{at.height} * i / bands); };
-    return {cut(band), cut(band + 1), at.height};
+Rows crew(const Level& at, const Rows& rows) {
+    return {rows.run, std::ptrdiff_t{at.height} * at.width < pixels_to_share ? 1 : rows.threads, rows.team};
 }
 
-// Iterations `done` to at most limit - 1 of a block, on the rows of a band; returns how many are done then.
-//
-// Several are in flight at a time, each two rows or more behind the one before, so that a row is still in the cache
-// when the next needs it. An iteration may begin when it is one of the first `due`, or as soon as the one before has
-// surely not been the last: the change, a sum of squares row by row, has passed `enough` in these rows alone.
-int iterate_band(const State& s, const Steps& steps, const Band& band, int done, int due, int limit, double enough) {
+// Several iterations are in flight at a time, each two rows behind the one before, so that a row is still in the cache
+// when the next needs it. One may begin as soon as the one before has surely not been the last: the change, a sum of
+// squares row by row, has passed `enough`.
+double iterate_alone(const State& s, const Steps& steps, double enough, int limit) {
     constexpr int depth = 4;
+    const int height = s.at.height;
     struct {
         int row;
         double change;
     } flights[depth] = {};
-    for (int oldest = done, next = done;;) {
+    for (int oldest = 0, next = 0;;) {
         const bool room = next < limit && next - oldest < depth;
-        if (room && (next < due || flights[(next + depth - 1) % depth].change > enough)) {
-            flights[next % depth] = {band.first(next), 0.0};
-            ++next;
-        }
-        if (oldest == next) return next;
+        if (room && (next == 0 || flights[(next - 1) % depth].change > enough)) flights[next++ % depth] = {0, 0.0};
+        if (oldest == next) return flights[(next - 1) % depth].change;
         for (int i = oldest; i < next; ++i) {
             auto& flight = flights[i % depth];
             if (i > oldest) {
                 const int ahead = flights[(i - 1) % depth].row;
-                if (ahead < flight.row + 2 && ahead < band.end(i - 1)) break;
+                if (ahead < flight.row + 2 && ahead <= height) break;
             }
             const int y = flight.row++;
-            const float change = y == band.first(i) ? sweep<true, false>(s, steps, y, y)
-                                 : y == s.at.height ? sweep<false, true>(s, steps, y, y - 1)
-                                                    : sweep<true, true>(s, steps, y, y);
-            s.change(i, y) = change;
-            flight.change += change;
+            flight.change += y == 0        ? sweep<true, false>(s, steps, y, y)
+                             : y == height ? sweep<false, true>(s, steps, y, y - 1)
+                                           : sweep<true, true>(s, steps, y, y);
         }
-        while (oldest < next && flights[oldest % depth].row == band.end(oldest)) ++oldest;
+        while (oldest < next && flights[oldest % depth].row > height) ++oldest;
     }
-}
-
-// The rows of a block's iterations that the bands above and below a cut have left.
-void close_gap(const State& s, const Steps& steps, int cut, int iterations) {
-    for (int i = 0; i < iterations; ++i) {
-        for (int y = cut - i; y < cut + i; ++y) s.change(i, y) = sweep<true, true>(s, steps, y, y);
-        sweep<false, true>(s, steps, cut + i, cut + i);
-    }
-}
-
-// Waking a thread takes about as long as an iteration of so many pixels; the first is for a block of iterations and for
-// steps as long, the second for one iteration.
-constexpr std::ptrdiff_t pixels_to_share = 1 << 14, pixels_to_share_once = 1 << 16;
-
-Rows crew(const Level& at, const Rows& rows) {
-    return {rows.run, std::ptrdiff_t{at.height} * at.width < pixels_to_share ? 1 : rows.threads};
 }
 
 // Inner iterations until one changes the flow by no more than `enough`, at most `limit`; returns the last change.
 //
-// Threads do blocks of iterations, each on its band. An iteration that one band has begun is due in all: what one band
-// changed exceeded `enough`. Where a band changes too little to tell by itself whether the next is due, threads meet
-// for every iteration, or one does the rest.
+// Several threads meet for every iteration: each has a band of rows, whose first cannot have the dual step of the row
+// above yet. The rows' changes are summed in the order of the rows, so that the bits are those of one thread.
 double iterate(const State& s, const Steps& steps, double enough, int limit, const Rows& rows) {
     const int height = s.at.height;
-    const int most = height / (4 * block) < most_bands ? height / (4 * block) : most_bands;
-    int bands = rows.threads < most ? rows.threads : most, size = block;
-    if (bands < 1) bands = 1;
-    for (int total = 0;;) {
-        const int rest = limit - total;
-        if (bands == 1 || size > rest) size = rest;
-        int done[most_bands] = {}, iterations = 0;
-        const auto go_on = [&](int due, int until) {
-            rows(bands, [&](int begin, int end) {
-                for (int b = begin; b < end; ++b)
-                    done[b] = iterate_band(s, steps, band_of(s.at, b, bands), done[b], due, until, enough);
-            });
-        };
-        go_on(1, size);
-        bool together = true;
-        for (int b = 0; b < bands; ++b) {
-            together = together && done[b] == done[0];
-            iterations = done[b] > iterations ? done[b] : iterations;
-        }
-        if (!together) go_on(iterations, iterations);
-        rows(bands - 1, [&](int begin, int end) {
-            for (int b = begin; b < end; ++b) close_gap(s, steps, band_of(s.at, b, bands).cut, iterations);
-        });
-        total += iterations;
-
-        double change = 0.0, least = FLT_MAX;
-        for (int b = 0; b < bands; ++b) {
-            const Band band = band_of(s.at, b, bands);
-            double of_band = 0.0;
-            for (int y = band.begin; y < band.cut; ++y) {
-                change += s.change(iterations - 1, y);
-                of_band += s.change(iterations - 1, y);
+    const int bands = rows.threads < height / rows_to_share ? rows.threads : height / rows_to_share;
+    if (bands <= 1) return iterate_alone(s, steps, enough, limit);
+    const auto cut = [&](int band) { return static_cast<int>(std::ptrdiff_t{height} * band / bands); };
+    double change = FLT_MAX;
+    for (int i = 0; i < limit && change > enough; ++i) {
+        rows(bands, [&](int begin, int end) {
+            for (int band = begin; band < end; ++band) {
+                const int first = cut(band);
+                s.change(first) = sweep<true, false>(s, steps, first, first);
+                for (int y = first + 1; y < cut(band + 1); ++y) s.change(y) = sweep<true, true>(s, steps, y, y);
+                if (band == bands - 1) sweep<false, true>(s, steps, height, height - 1);
             }
-            least = of_band < least ? of_band : least;
-        }
-        if (!(change > enough) || total == limit) return change;
-        size = least > enough ? block : 1;
-        if (size == 1 && std::ptrdiff_t{height} * s.at.width < pixels_to_share_once) bands = 1;
+        });
+        for (int band = 1; band < bands; ++band) sweep<false, true>(s, steps, cut(band), cut(band));
+        change = 0.0;
+        for (int y = 0; y < height; ++y) change += s.change(y);
     }
+    return change;
 }
 
 MMME_INLINE Vec middle_of(Vec a, Vec b, Vec c) {
@@ -769,7 +717,7 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
         const Prepared to(curr + offset - from.size(), at);
         offset -= from.size();
         State s(memory, at);
-        s.clear();
+        share(at.height + 1, [&](int begin, int end) { s.clear(begin, end); });
         if (level < levels - 1 || use_initial) {
             const bool first = level == levels - 1;
             const Level coarser = level_at(height, width, p, first ? level : level + 1);
@@ -780,20 +728,22 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
                               first ? 1.0f : static_cast<float>(1 / p.scale_step), taps, share);
         }
         solve_level(s, from, to, p, share);
-        for (int y = 0; y < at.height; ++y) {
-            const float* MMME_RESTRICT a = s.flow(0, u1, y);
-            const float* MMME_RESTRICT b = s.flow(0, u2, y);
-            if (level > 0) {
-                std::memcpy(compact(flow, at, 0).row(y), a, sizeof(float) * at.width);
-                std::memcpy(compact(flow, at, 1).row(y), b, sizeof(float) * at.width);
-            } else {
-                float* MMME_RESTRICT out = flow + std::ptrdiff_t{2} * y * width;
-                for (int x = 0; x < width; ++x) {
-                    out[2 * x] = a[x];
-                    out[2 * x + 1] = b[x];
+        share(at.height, [&](int begin, int end) {
+            for (int y = begin; y < end; ++y) {
+                const float* MMME_RESTRICT a = s.flow(0, u1, y);
+                const float* MMME_RESTRICT b = s.flow(0, u2, y);
+                if (level > 0) {
+                    std::memcpy(compact(flow, at, 0).row(y), a, sizeof(float) * at.width);
+                    std::memcpy(compact(flow, at, 1).row(y), b, sizeof(float) * at.width);
+                } else {
+                    float* MMME_RESTRICT out = flow + std::ptrdiff_t{2} * y * width;
+                    for (int x = 0; x < width; ++x) {
+                        out[2 * x] = a[x];
+                        out[2 * x + 1] = b[x];
+                    }
                 }
             }
-        }
+        });
     }
 }
 
