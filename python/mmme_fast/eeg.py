@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import math
 import os
 import re
 import tempfile
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -263,8 +265,8 @@ class _Route(NamedTuple):
 
 def _thinned(places: NDArray[np.int64], apart: float) -> NDArray[np.int64]:
     """Return those of the places, the first among them, that are at least so far apart."""
-    kept = [0]
-    while (following := int(np.searchsorted(places, places[kept[-1]] + apart))) < len(places):
+    kept, among = [0], places.tolist()
+    while (following := bisect_left(among, among[kept[-1]] + apart)) < len(among):
         kept.append(following)
     return places[kept]
 
@@ -274,11 +276,12 @@ def _divided(cuts: NDArray[np.int64], n: int, highest: int, bins: int) -> NDArra
 
     def cost(length: int) -> float:  # of a sample
         cycles = length * highest / n
-        rank = cycles + 5 + np.log2(1 + cycles)  # about as many as _basis() finds
-        return float(min(rank, bins) + bins * (2 * rank + 8) / length)
+        rank = cycles + 5 + math.log2(1 + cycles)  # about as many as _basis() finds
+        return min(rank, bins) + bins * (2 * rank + 8) / length
 
     lengths = np.diff(cuts, append=n)
-    longest = min((-(-int(lengths.max()) // parts) for parts in range(1, 65)), key=cost)
+    most = int(lengths.max())
+    longest = min((-(-most // parts) for parts in range(1, 65)), key=cost)
     parts = -(-lengths // longest)
     first = np.cumsum(parts) - parts
     which = np.arange(parts.sum()) - np.repeat(first, parts)
