@@ -184,6 +184,20 @@ def test_windows_within_a_segment_keep_their_digits_after_artefacts_of_any_lengt
     np.testing.assert_allclose(got, want, rtol=2e-4)
 
 
+def test_any_number_of_windows_may_begin_between_two_anchors(backend: str) -> None:
+    n = 2000
+    data = noise(21, 3 * n).astype(np.float32)
+    starts = np.arange(0, 2 * n, 3)
+    bins, weights = bands(n, 2, 40)
+    places = np.arange(0, n, 1)
+    got = overlapping(data, starts, n, 100, bins, weights, threads=2, places=places)
+    known = ~np.isnan(got)
+    assert known.mean() > 0.9
+    some = slice(None, None, 50)
+    want = expected(data, starts[some], n, bins, weights)
+    np.testing.assert_allclose(got[some][known[some]], want[known[some]], rtol=RTOL)
+
+
 def test_windows_within_a_segment_know_nothing_of_samples_before_them(backend: str) -> None:
     data = noise(9, 3200).astype(np.float32)
     at = np.array([*range(0, 100, 10), *range(1170, 2000, 10)]) / 1000

@@ -314,7 +314,7 @@ struct OverlappingLayout {
     int count = 0, groups;                   // of bins
     int constants[2], n_constants = 0;       // those that a constant changes: bin 0, which is bin n as well
     int segments, longest;                   // of a window; samples of the longest
-    int half[2] = {}, most_half, terms[2];   // of segments of an even and an odd number of samples
+    int half[2] = {}, terms[2];              // of segments of an even and an odd number of samples
     Moves back, on;                          // of the reference on both sides of an anchor
     int slots;                               // DFTs in memory: of each segment, or of so many windows
     int step_half[2] = {}, longest_step = 0; // the same of steps from window to window within a segment
@@ -336,7 +336,6 @@ struct OverlappingLayout {
             if (own > longest) longest = own;
             if (rows_of > half[own % 2]) half[own % 2] = rows_of;
         }
-        most_half = half[0] > half[1] ? half[0] : half[1];
         for (int f = 0; f + 1 < job.n_places; ++f) {
             const int own = job.places[f + 1] - job.places[f], rows_of = own / 2;
             if (own > longest_step) longest_step = own;
@@ -924,7 +923,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     for (std::ptrdiff_t i = 0; i < slots * static_cast<std::ptrdiff_t>(width); ++i) closings[i] = 0;
     for (int i = 0, j = 0, to = 0, from = before_last; i < windows; ++i) {
         on_to(j, place_of(begin + i));
-        stops[i] = j;
+        if constexpr (!shared) stops[i] = j; // of windows that share segments there may be more than `most`
         while (at.on.after[to + 1] < j) ++to;
         while (from > 0 && at.back.after[from] >= at.segments - j) --from;
         if (j > 0 && j < at.segments) // else all sums are on one side
@@ -1148,12 +1147,14 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
         };
         const auto wave = [&](std::int64_t halves) { return circle + 2 * (bin * halves % (2 * n)); };
         const auto put = [&](float* to, std::int64_t halves, double scale) {
-            to[0] = static_cast<float>(scale * static_cast<double>(wave(halves)[0]));
-            to[1] = static_cast<float>(scale * static_cast<double>(wave(halves)[1]));
+            const float* at_end = wave(halves);
+            to[0] = static_cast<float>(scale * static_cast<double>(at_end[0]));
+            to[1] = static_cast<float>(scale * static_cast<double>(at_end[1]));
         };
+        const double sine = std::sin(pi * bin / n);
         const auto ones = [&](int length) { // their DFT about the centre
             if (bin == 0) return static_cast<double>(live * static_cast<float>(length));
-            return static_cast<double>(-wave(length)[1]) / std::sin(pi * bin / n);
+            return static_cast<double>(-wave(length)[1]) / sine;
         };
         for (int j = 0; j <= at.segments; ++j) {
             const int begin = at.edge(job, j), length = job.n_cuts ? at.length(job, j) : 1;
@@ -1179,11 +1180,13 @@ void overlapping_fill(const OverlappingBandPower& job, float* table) {
                     continue;
                 }
                 double even_part = 0, odd_part = 0;
-                for (int m = 0; m < most_half; ++m) {
-                    const float* row =
-                        job.basis + std::ptrdiff_t{2} * ((odd * most_half + m) * std::ptrdiff_t{job.rank} + term);
-                    even_part += static_cast<double>(row[0] * about_centre(m)[0]);
-                    odd_part -= static_cast<double>(row[1] * about_centre(m)[1]);
+                const float* row = job.basis + std::ptrdiff_t{2} * (odd * most_half * std::ptrdiff_t{job.rank} + term);
+                int angle = odd ? 0 : bin; // of about_centre(m)
+                for (int m = 0; m < most_half; ++m, row += std::ptrdiff_t{2} * job.rank) {
+                    even_part += static_cast<double>(row[0] * circle[2 * angle]);
+                    odd_part -= static_cast<double>(row[1] * circle[2 * angle + 1]);
+                    angle += 2 * bin;
+                    if (angle >= 2 * n) angle -= 2 * n;
                 }
                 to[0] = live * static_cast<float>(even_part), to[1] = live * static_cast<float>(odd_part);
             }
