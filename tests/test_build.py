@@ -32,7 +32,7 @@ COMPILER = os.environ.get("CXX", "c++").split()
 # Lines that compute on vector types, beside the loops that MMME_IVDEP and MMME_LANES mark.
 EXPLICIT_VECTORS = {
     "band_power.cpp": [
-        "sums[r][v] += x * load(", "sums[2 * w] += table[2 * w] * even",
+        "sums[r][v] += x * load(", "sums[w][v] += table[w] * of[",
     ]
 }  # fmt: skip
 
