@@ -109,14 +109,17 @@ struct State {
     }
     static std::size_t dual_size(const Level& at) { return (at.height + std::size_t{1}) * dual_planes * at.pitch; }
     static std::size_t field_size(const Level& at) { return (at.height + std::size_t{1}) * fields * at.pitch; }
-    static std::size_t size(const Level& at) { return 2 * flow_size(at) + dual_size(at) + field_size(at) + at.height; }
+    static std::size_t size(const Level& at) {
+        return 2 * flow_size(at) + dual_size(at) + field_size(at) + lanes + at.height;
+    }
 
     State(float* memory, const Level& level) : at(level) {
         u[0] = memory;
         dual = u[0] + flow_size(at);
         interleaved = dual + dual_size(at);
         u[1] = interleaved + field_size(at);
-        changes = u[1] + flow_size(at);
+        // The last row is read one pixel too far, though not used there: not where another thread writes.
+        changes = u[1] + flow_size(at) + lanes;
     }
     float* flow(int which, int plane, int y) const { return u[which] + (y * flow_planes + plane) * at.pitch + lanes; }
     // Row -1 is zero: the dual variables above the image.
