@@ -189,7 +189,7 @@ def test_any_number_of_windows_may_begin_between_two_anchors(backend: str) -> No
     data = noise(21, 3 * n).astype(np.float32)
     starts = np.arange(0, 2 * n, 3)
     bins, weights = bands(n, 2, 40)
-    places = np.arange(0, n, 1)
+    places = np.arange(n)
     got = overlapping(data, starts, n, 100, bins, weights, threads=2, places=places)
     known = ~np.isnan(got)
     assert known.mean() > 0.9

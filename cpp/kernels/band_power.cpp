@@ -247,7 +247,7 @@ struct Panel {
 // Overlapping windows.
 
 constexpr int most = 256;                // windows whose sums are in memory at a time where there are no cuts
-constexpr int together = 2;              // vectors of channels, which what is spread over a vector serves in turn
+constexpr int together = 2;              // vectors of channels for which a value is spread once; table.cpp says it too
 constexpr int wide = 6;                  // bins in a group
 constexpr int levels = 32;               // references on one side of an anchor, at most
 constexpr int line = 64 / sizeof(float); // of memory
@@ -673,7 +673,7 @@ void step(const OverlappingBandPower& job, const OverlappingLayout& at, const fl
                 const Vec im = load(on + width) + s * sums[w][v] - c * sums[w + 1][v];
                 store(on, re);
                 store(on + width, im);
-                if (from + w == 0) size[v] = re * re + im * im;
+                if (from + w == 0) size[v] = re * re + im * im; // as size_of() has it
                 if (from + w == wide) size[v] += re * re + im * im;
             }
         }
