@@ -128,7 +128,8 @@ struct OverlappingBandPower {
     const float* weights; // (band, bin): what |X|^2 counts for
     std::ptrdiff_t weights_stride;
     int n_bands;
-    bool add; // to what out holds
+    bool add;                 // to what out holds
+    std::uint8_t* not_finite; // (window, group): set where a power is NaN or infinite
 };
 
 // Power of bands in windows of a filtered signal. A window's DFT is a matrix times what its samples make of each term.

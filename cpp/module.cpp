@@ -284,11 +284,14 @@ void band_power(const py::array& data, Floats out, const Ints& starts, const Flo
     });
 }
 
-void overlapping_band_power(const py::array& data, Floats out, const Ints& starts, std::int64_t first, int window,
-                            const py::array_t<std::int32_t, py::array::c_style>& cuts,
-                            const py::array_t<std::int32_t, py::array::c_style>& places, const Floats& basis, double a,
-                            double b, bool detrend, const py::array_t<std::int32_t, py::array::c_style>& bins,
-                            const Floats& weights, int threads) {
+// Returns the windows that hold a power which is NaN or infinite, and perhaps a few whose powers are very large.
+std::vector<std::int64_t> overlapping_band_power(const py::array& data, Floats out, const Ints& starts,
+                                                 std::int64_t first, int window,
+                                                 const py::array_t<std::int32_t, py::array::c_style>& cuts,
+                                                 const py::array_t<std::int32_t, py::array::c_style>& places,
+                                                 const Floats& basis, double a, double b, bool detrend,
+                                                 const py::array_t<std::int32_t, py::array::c_style>& bins,
+                                                 const Floats& weights, int threads) {
     const bool float64 = data.dtype().equal(py::dtype::of<double>());
     require(float64 || data.dtype().equal(py::dtype::of<float>()), "data must be float32 or float64");
     require(data.ndim() == 2 && data.strides(1) == data.itemsize() && data.strides(0) % data.itemsize() == 0,
@@ -350,7 +353,8 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
                              weights.data(),
                              bins.shape(0),
                              static_cast<int>(weights.shape(0)),
-                             false};
+                             false,
+                             nullptr};
     const std::ptrdiff_t windows = starts.shape(0);
     const int n_bins = static_cast<int>(bins.shape(0));
     float* to = out.mutable_data();
@@ -361,6 +365,8 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
     job.order = order.data();
     const auto& kernel = active().overlapping_band_power;
     const std::ptrdiff_t groups = (job.channels + kernel.lanes - 1) / kernel.lanes;
+    std::vector<std::uint8_t> not_finite(static_cast<std::size_t>(windows * groups));
+    job.not_finite = not_finite.data();
     // Groups take turns at as many windows as have some megabytes of output, which stays in cache until all have
     // written theirs. What is cut off costs up to a window's samples anew. Threads that have no group of their own
     // share windows.
@@ -384,6 +390,12 @@ void overlapping_band_power(const py::array& data, Floats out, const Ints& start
                        memory.get());
         });
     }
+    std::vector<std::int64_t> windows_not_finite;
+    for (std::ptrdiff_t i = 0; i < windows; ++i) {
+        const auto* own = job.not_finite + i * groups;
+        if (std::any_of(own, own + groups, [](auto each) { return each != 0; })) windows_not_finite.push_back(i);
+    }
+    return windows_not_finite;
 }
 
 void clip_power(const py::array& data, Doubles out, const Ints& starts, std::int64_t hop, int window,

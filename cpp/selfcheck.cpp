@@ -251,6 +251,7 @@ Values overlapping_band_power(const Kernels& kernels, int segment, int hop, bool
     for (int m = 0; m < 2 * half; ++m)
         for (int part = 0; part < 2 && rank; ++part) basis[(m * rank + m % half % rank) * 2 + part] = 1;
     for (float& value : basis) value /= std::sqrt(static_cast<float>(half / (rank ? rank : 1)));
+    std::uint8_t not_finite[windows * channels] = {};
     const OverlappingBandPower job{data.data(),   sizeof(T) == 8,
                                    channels,      samples,
                                    window,        starts,
@@ -262,7 +263,7 @@ Values overlapping_band_power(const Kernels& kernels, int segment, int hop, bool
                                    detrend,       bins,
                                    n_bins,        weights.data(),
                                    n_bins,        bands,
-                                   false};
+                                   false,         not_finite};
     Memory table(kernel.table_size(job)), scratch(kernel.scratch_size(job));
     kernel.fill(job, table.data());
     Values out(windows * channels * bands);

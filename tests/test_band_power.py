@@ -41,7 +41,11 @@ def expected(
     return power[..., bins] @ weights.T.astype(np.float64)
 
 
-def overlapping(
+def overlapping(*args: Any, **options: Any) -> NDArray[np.float32]:
+    return overlapping_and_told(*args, **options)[0]
+
+
+def overlapping_and_told(
     data: NDArray[Any],
     starts: NDArray[np.int64],
     n: int,
@@ -54,7 +58,7 @@ def overlapping(
     threads: int = 1,
     cuts: Any = None,
     places: Any = None,
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], list[int]]:
     """With segments of equal length, of any length, or sample by sample (1); and windows at cuts, or also between."""
     if cuts is None:
         cuts = np.arange(0, n if segment > 1 else 0, segment)
@@ -62,11 +66,11 @@ def overlapping(
         places = cuts
     basis = eeg._basis(tuple(cuts), n, int(bins[0]) - 1, int(bins[-1]) + 1)
     out = np.full((len(starts), len(data), len(weights)), np.nan, np.float32)
-    kernels().overlapping_band_power(
+    told = kernels().overlapping_band_power(
         data, out, starts - first, first, n, np.asarray(cuts, np.int32), np.asarray(places, np.int32), basis,
         *TAPERS[taper], detrend, bins, weights, threads,
     )  # fmt: skip
-    return out
+    return out, told
 
 
 def bands(n: int, low: int, high: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -314,7 +318,7 @@ def test_windows_share_what_they_can_where_that_costs_less(monkeypatch: pytest.M
     assert route(64, 1000 * np.arange(9)) == ("direct", 0, 0)  # nothing to share
     assert route(64, [0, 3000, 3001]) == ("direct", 0, 0)
     assert route(64, np.rint(np.arange(3000) * 1000 / 29.97)) == ("overlapping", 0, 0)  # anywhere
-    assert route(64, np.rint(np.arange(3000) * 1000 / 150)) == ("overlapping", 30, 0)  # and steps between them
+    assert route(64, np.rint(np.arange(3000) * 1000 / 150)) == ("overlapping", 19, 0)  # and steps between them
     assert route(64, np.arange(0, 6000, 151)) == ("overlapping", 40, 0)
     assert route(1, 1000 * np.arange(9)) == ("direct", 0, 0)  # one lane of many
     assert route(1, 6 * np.arange(500))[0] == "overlapping"
@@ -325,14 +329,39 @@ def test_windows_share_what_they_can_where_that_costs_less(monkeypatch: pytest.M
     assert route(64, every_100, detrend="linear") == ("fft", 0, 0)
 
 
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize(("segment", "places"), [(1, None), (50, None), (50, np.arange(0, 200, 5))])
+def test_the_kernel_tells_which_windows_are_not_finite(
+    backend: str, segment: int, places: NDArray[np.int64] | None, spoil: float
+) -> None:
+    bins, weights = bands(200, 1, 90)  # of more than one table
+    weights = np.repeat(weights, 4, axis=0)  # of more bands than a vector has lanes
+    apart = 50 if segment == 50 and places is None else 5
+    starts = np.random.default_rng(0).permutation(np.arange(0, 2000, apart))
+    for channel in (0, 18):
+        data = noise(19, 2400)
+        data[channel, 1003] = spoil
+        power, told = overlapping_and_told(data, starts, 200, segment, bins, weights, places=places)
+        assert told == np.flatnonzero(~np.isfinite(power).all(axis=(1, 2))).tolist()
+        assert set(np.flatnonzero((starts <= 1003) & (1003 < starts + 200))) <= set(told)
+
+
+def test_the_kernel_tells_of_sums_that_overflow(backend: str) -> None:
+    bins, weights = bands(200, 1, 90)
+    data, starts = np.random.default_rng(0).normal(size=(3, 600)), np.arange(0, 400, 100)
+    largest = overlapping(data, starts, 200, 100, bins[:64], weights[:1, :64]).max()  # of the first table
+    power, told = overlapping_and_told(data, starts, 200, 100, bins, weights[:1] * (np.float32(3.3e38) / largest))
+    assert set() < set(np.flatnonzero(np.isinf(power).any(axis=(1, 2)))) <= set(told)
+
+
 def test_the_route_leads_to_its_kernel(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     for name in ("band_power", "overlapping_band_power"):
         kernel = getattr(kernels(), name)
 
-        def noted(*args: Any, name: str = name, kernel: Any = kernel) -> None:
+        def noted(*args: Any, name: str = name, kernel: Any = kernel) -> Any:
             asked.append(name)
-            kernel(*args)
+            return kernel(*args)
 
         monkeypatch.setattr(kernels(), name, noted)
     data = noise(16, 3000)

@@ -813,19 +813,21 @@ void powers(const OverlappingBandPower& job, const OverlappingLayout& at, const 
 
 // Sums the bands' weights times powers, NaN where there is doubt, and writes (lane, band); of `whole` lanes whole
 // vectors, if there are no more bands than lanes, because what is too much of them lies in bands that are still to
-// come.
+// come. Returns what is NaN or infinite where one of them is.
 template <int V>
-void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, const float* scratch, int used, int whole,
-               const float* doubt, float* to) {
+float sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, const float* scratch, int used, int whole,
+                const float* doubt, float* to) {
     constexpr int width = V * lanes;
     const float* power = scratch + at.power + width; // the first one is of no bin
     const std::int32_t* ranges = reinterpret_cast<const std::int32_t*>(scratch + at.ranges);
     const float* weights = scratch + at.weights;
+    Vec all_sums = {};
+    float added = 0;
     for (int first = 0; first < job.n_bands; first += lanes) {
         const int n = job.n_bands - first < lanes ? job.n_bands - first : lanes;
         Vec totals[V][lanes];
-        for (int v = 0; v < V; ++v)
-            for (int k = n; k < lanes; ++k) totals[v][k] = Vec{};
+        MMME_UNROLL
+        for (int i = 0; i < V * lanes; ++i) totals[i / lanes][i % lanes] = Vec{};
         for (int k = 0; k < n; ++k, weights += at.groups * wide, ranges += 3) {
             constexpr int chains = 2;
             Vec sums[chains][V] = {};
@@ -856,6 +858,7 @@ void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, con
                 Vec total = sums[0][v];
                 for (int i = 1; i < chains; ++i) total += sums[i][v];
                 totals[v][k] = load(doubt + v * lanes) + all * total;
+                all_sums += totals[v][k];
             }
         }
         for (int v = 0; v < V; ++v) {
@@ -872,10 +875,14 @@ void sum_bands(const OverlappingBandPower& job, const OverlappingLayout& at, con
             for (; l < up_to(used); ++l, own += job.n_bands) {
                 alignas(64) float values[lanes];
                 store(values, totals[v][l]);
-                for (int k = 0; k < n; ++k) own[k] = job.add ? own[k] + values[k] : values[k];
+                for (int k = 0; k < n; ++k) {
+                    own[k] = job.add ? own[k] + values[k] : values[k];
+                    if (job.add) added += own[k];
+                }
             }
         }
     }
+    return sum(all_sums) + added;
 }
 
 // The windows `begin`..`end` in the order of their starts, which have one anchor. Segments up to `known` have their
@@ -890,6 +897,7 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
     const auto start = [&](std::ptrdiff_t i) { return static_cast<std::ptrdiff_t>(job.starts[job.order[i]]); };
     const auto written = [&](std::ptrdiff_t i) { return out + (job.order[i] * job.channels + channel) * job.n_bands; };
     constexpr int ahead = 8;
+    const std::ptrdiff_t groups = (job.channels + together * lanes - 1) / (together * lanes);
     const int spare = own.used * job.n_bands - lanes, whole = spare < 0 ? 0 : spare / job.n_bands + 1;
     const std::ptrdiff_t block = anchor - n, high = start(end - 1) + n;
     float* offsets = scratch + at.offsets; // of the segments before the anchor, then of those after it
@@ -1019,7 +1027,8 @@ void anchored(const OverlappingBandPower& job, const OverlappingLayout& at, cons
                 powers<V, false, false>(job, at, phase, before, running, spectrum, power);
             }
         }
-        sum_bands<V>(job, at, scratch, own.used, whole, doubt, written(i));
+        if (!std::isfinite(sum_bands<V>(job, at, scratch, own.used, whole, doubt, written(i))))
+            job.not_finite[job.order[i] * groups + channel / (together * lanes)] = 1;
     }
     known = anchor + at.cut(job, j);
 }

@@ -44,6 +44,14 @@ def one_of(value: str, name: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def not_finite(values: NDArray[Any]) -> list[int]:
+    """Return in which values[i], none of them below 0, some are NaN or too large for float32."""
+    with np.errstate(over="ignore"):
+        largest = values.max(axis=tuple(range(1, values.ndim)), initial=0).astype(np.float32)
+    indices: list[int] = np.flatnonzero(~np.isfinite(largest)).tolist()
+    return indices
+
+
 def frames(value: ArrayLike, name: str) -> Frames:
     """Return frames as uint8, uint16 or float32, (y, x) or (frame, y, x), with the pixels of a row adjacent."""
     array = np.asarray(value)

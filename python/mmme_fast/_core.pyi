@@ -86,13 +86,15 @@ def overlapping_band_power(
     first: int,
     window: int,
     cuts: NDArray[np.int32],
+    places: NDArray[np.int32],
+    basis: Floats,
     a: float,
     b: float,
     detrend: bool,
     bins: NDArray[np.int32],
     weights: Floats,
     threads: int,
-) -> None: ...
+) -> list[int]: ...
 def clip_power(
     data: NDArray[Any],
     out: NDArray[np.float64],

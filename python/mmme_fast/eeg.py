@@ -23,7 +23,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from mmme_fast._arrays import channels, number, one_of, whole
+from mmme_fast._arrays import channels, not_finite, number, one_of, whole
 from mmme_fast._backend import active_backend, kernels, resolve_threads
 from mmme_fast._files import map_npy, save, write_csv, write_parquet, written
 
@@ -108,7 +108,7 @@ class _Costs(NamedTuple):
 
 
 _SHORT = 16  # samples; a step of more costs no less than a segment
-_APART = 0.033  # part of a window that a segment has at least where windows may begin within it
+_APART = 0.05  # part of a window that a segment has at least where windows may begin within it
 _FFT = (0.7, 10.0, 1e5)  # ns for each of n log2(n), for each bin, for what is in memory at a time
 _TABLE = 1.5  # ns for each sample and bin of the table that windows meet, once a call
 _COSTS = {
@@ -519,23 +519,23 @@ class _Plan:
     ) -> NDArray[np.float32]:
         """Return the output for the windows of `data`, which begins at sample `first` of the whole."""
         with np.errstate(invalid="ignore", over="ignore"):
+            # NaN and infinity go through to the output, so that the input need not be looked through.
+            power: NDArray[Any]
             if route.way == "fft":
-                power: NDArray[Any] = self._powers_by_fft(data, starts - first, threads)
+                power = self._powers_by_fft(data, starts - first, threads)
+                suspects = not_finite(power)
             else:
-                power = self._powers_by_kernel(data, starts - first, route, first, threads)
-            largest = np.float32(power.max(initial=0))
-            if not np.isfinite(largest) and len(route.places) > len(route.cuts):
-                # A step from another window that had an artefact, NaN or infinity in it may have spoiled this one.
-                spoiled = ~np.isfinite(power)
-                which = np.flatnonzero(spoiled.any(axis=(1, 2)))
-                alone = self._powers_by_kernel(data, starts[which] - first, _Route("direct"), first, threads)
-                power[spoiled] = alone[spoiled[which]]
-                largest = np.float32(power.max(initial=0))
-        # NaN and infinity go through to the output, which is far smaller to look through than the input.
-        if not np.isfinite(largest):
+                power, suspects = self._powers_by_kernel(data, starts - first, route, first, threads)
+            which = np.array(suspects, np.int64)
+            if len(which) and len(route.places) > len(route.cuts):
+                # A step from another window that had an artefact, NaN or infinity in it may have spoiled these.
+                alone, _ = self._powers_by_kernel(data, starts[which] - first, _Route("direct"), first, threads)
+                power[which] = np.where(np.isfinite(power[which]), power[which], alone)
+            which = which[not_finite(power[which])]
+        if len(which):
             with np.errstate(over="ignore"):
-                window, channel = np.argwhere(~np.isfinite(power.astype(np.float32, copy=False)))[0, :2]
-            start = starts[window] - first
+                window, channel = np.argwhere(~np.isfinite(power[which].astype(np.float32, copy=False)))[0, :2]
+            start = starts[which[window]] - first
             bad = ~np.isfinite(data[channel, start : start + self.window])
             if not bad.any():
                 raise ValueError(f"data must be small enough for its power in float32, got channel {channel} too large")
@@ -552,23 +552,23 @@ class _Plan:
 
     def _powers_by_kernel(
         self, data: NDArray[Any], starts: NDArray[np.int64], route: _Route, first: int, threads: int
-    ) -> NDArray[np.float32]:
+    ) -> tuple[NDArray[np.float32], list[int]]:
+        """Return the powers and in which windows they may be NaN or infinite."""
         taper, weights, detrend = self.taper.astype(np.float32), self.weights.astype(np.float32), self.detrend != "none"
 
-        def segments(at: NDArray[np.int64]) -> NDArray[np.float32]:
+        def segments(at: NDArray[np.int64]) -> tuple[NDArray[np.float32], list[int]]:
             out = np.empty((len(at), len(data), len(weights)), np.float32)
             if route.way == "overlapping":
                 assert self.cosine is not None
                 n = len(taper)
-                kernels().overlapping_band_power(
+                return out, kernels().overlapping_band_power(
                     data, out, at, first - route.origin + n, n, np.array(route.cuts, np.int32),
                     np.array(route.places, np.int32),
                     _basis(route.cuts, n, int(self.bins[0]) - 1, int(self.bins[-1]) + 1), *self.cosine, detrend,
                     self.bins, weights, threads,
                 )  # fmt: skip
-            else:
-                kernels().band_power(data, out, at, taper, detrend, self.nfft, self.bins, weights, threads)
-            return out
+            kernels().band_power(data, out, at, taper, detrend, self.nfft, self.bins, weights, threads)
+            return out, not_finite(out)
 
         count = len(self.offsets)
         if count == 1:
@@ -577,11 +577,11 @@ class _Plan:
         step = max(1, _BATCH // (count * len(data) * len(weights)))
         for i in range(0, len(starts), step):
             at, which = np.unique(starts[i : i + step, None] + self.offsets, return_inverse=True)
-            power, total = segments(at), 0.0
+            (power, _), total = segments(at), 0.0
             for column in which.reshape(-1, count).T:
                 total = total + power[column].astype(np.float64)
             mean[i : i + step] = total / count
-        return mean
+        return mean, not_finite(mean)
 
     def _powers_by_fft(self, data: NDArray[Any], starts: NDArray[np.int64], threads: int) -> NDArray[np.float64]:
         n, count = len(self.taper), len(self.offsets)

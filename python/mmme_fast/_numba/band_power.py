@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mmme_fast._arrays import not_finite
 from mmme_fast._numba._batch import parallel_for
 
 PANEL = 56  # bins whose table exists at a time
@@ -459,8 +460,11 @@ def overlapping_band_power(
     bins: NDArray[np.int32],
     weights: NDArray[np.float32],
     threads: int,
-) -> None:
-    """The same with sums that windows share, for a taper a - b cos and a DFT as long as they are."""
+) -> list[int]:
+    """The same with sums that windows share, for a taper a - b cos and a DFT as long as they are.
+
+    Returns the windows that hold a power which is NaN or infinite.
+    """
     order = np.argsort(starts, kind="stable")
     tasks = min(len(starts), threads)
     # There are no steps: each place is a cut.
@@ -514,3 +518,4 @@ def overlapping_band_power(
             )  # fmt: skip
 
         parallel_for(tasks, threads, body)
+    return not_finite(out)
