@@ -361,7 +361,8 @@ std::vector<std::int64_t> overlapping_band_power(const py::array& data, Floats o
     py::gil_scoped_release unlocked;
     std::vector<std::int64_t> order(static_cast<std::size_t>(windows));
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](auto i, auto j) { return job.starts[i] < job.starts[j]; });
+    if (!std::is_sorted(job.starts, job.starts + windows))
+        std::stable_sort(order.begin(), order.end(), [&](auto i, auto j) { return job.starts[i] < job.starts[j]; });
     job.order = order.data();
     const auto& kernel = active().overlapping_band_power;
     const std::ptrdiff_t groups = (job.channels + kernel.lanes - 1) / kernel.lanes;

@@ -108,7 +108,7 @@ class _Costs(NamedTuple):
 
 
 _SHORT = 16  # samples; a step of more costs no less than a segment
-_APART = 0.05  # part of a window that a segment has at least where windows may begin within it
+_APART = 0.066  # part of a window that a segment has at least where windows may begin within it
 _FFT = (0.7, 10.0, 1e5)  # ns for each of n log2(n), for each bin, for what is in memory at a time
 _TABLE = 1.5  # ns for each sample and bin of the table that windows meet, once a call
 _COSTS = {
@@ -480,21 +480,23 @@ class _Plan:
         }
         if self.cosine is not None:
             begin = int(starts.min())
+            used = np.zeros(n, bool)
+            used[(starts - begin) % n] = True
+            used = np.logical_or.reduce([np.roll(used, offset) for offset in np.unique(self.offsets % n)])
+            cuts, origin = np.flatnonzero(used), begin % n
             # Where a common measure is long enough, other windows beside these do not change their bits.
-            common = int(np.gcd.reduce([n, *self.offsets, np.gcd.reduce(starts - begin)]))
+            common = int(np.gcd.reduce(cuts, initial=n))
             if common >= _SHORT:
                 cuts, origin = np.arange(0, n, common), begin % common
-            else:
-                used = np.zeros(n, bool)
-                used[(starts - begin) % n] = True
-                used = np.logical_or.reduce([np.roll(used, offset) for offset in np.unique(self.offsets % n)])
-                cuts, origin = np.flatnonzero(used), begin % n
             places = cuts
             if cost.step is not None and n < _SHORT * len(places):
                 cuts = _thinned(places, n * _APART)
             cuts = _divided(cuts, n, int(self.bins[-1]) + 1, len(self.bins))
             places = np.union1d(places, cuts)
-            samples = int(np.minimum(np.diff(np.sort(starts)), self.window).sum()) + self.window
+            steps_of = np.diff(starts)
+            if steps_of.min(initial=0) < 0:
+                steps_of = np.diff(np.sort(starts))
+            samples = int(np.minimum(steps_of, self.window).sum()) + self.window
             hop = max(samples / (len(starts) * len(self.offsets)), 1)
             spare = -(-n_channels // cost.vector) * cost.vector / n_channels
             sample, segment, window = map(of, cost.segments)
