@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-import math
 import os
 import re
 import tempfile
@@ -273,15 +272,12 @@ def _thinned(places: NDArray[np.int64], apart: float) -> NDArray[np.int64]:
 
 def _divided(cuts: NDArray[np.int64], n: int, highest: int, bins: int) -> NDArray[np.int64]:
     """Return cuts and more of them, where a segment's DFT costs less in parts."""
-
-    def cost(length: int) -> float:  # of a sample
-        cycles = length * highest / n
-        rank = cycles + 5 + math.log2(1 + cycles)  # about as many as _basis() finds
-        return min(rank, bins) + bins * (2 * rank + 8) / length
-
     lengths = np.diff(cuts, append=n)
-    most = int(lengths.max())
-    longest = min((-(-most // parts) for parts in range(1, 65)), key=cost)
+    length = -(-lengths.max() // np.arange(1, 65))
+    cycles = length * (highest / n)
+    rank = cycles + 5 + np.log2(1 + cycles)  # about as many as _basis() finds
+    cost = np.minimum(rank, bins) + bins * (2 * rank + 8) / length  # of a sample
+    longest = length[cost.argmin()]
     parts = -(-lengths // longest)
     first = np.cumsum(parts) - parts
     which = np.arange(parts.sum()) - np.repeat(first, parts)
