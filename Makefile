@@ -44,7 +44,7 @@ SANITIZED := LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=bui
 # Compilers, browsers and pages under the sanitizers would tell nothing, and twins are what `make fuzz` runs. What
 # measures or limits the memory of a process measures theirs.
 UNSANITIZED := build docs bench report twins
-MEMORY := little_memory or release_reaches or damage_at_random
+MEMORY := little_memory or release_reaches or damage_at_random or minute_of_film
 
 test-sanitize: build/sanitized
 	$(SANITIZED) $(PYTEST) -k "not numba and not ($(MEMORY))" $(UNSANITIZED:%=--ignore=tests/test_%.py) $(ARGS)
