@@ -489,10 +489,10 @@ class _Plan:
                 cuts = _thinned(places, n * _APART)
             cuts = _divided(cuts, n, int(self.bins[-1]) + 1, len(self.bins))
             places = np.union1d(places, cuts)
-            steps_of = np.diff(starts)
-            if steps_of.min(initial=0) < 0:
-                steps_of = np.diff(np.sort(starts))
-            samples = int(np.minimum(steps_of, self.window).sum()) + self.window
+            apart = np.diff(starts)
+            if apart.min(initial=0) < 0:
+                apart = np.diff(np.sort(starts))
+            samples = int(np.minimum(apart, self.window).sum()) + self.window
             hop = max(samples / (len(starts) * len(self.offsets)), 1)
             spare = -(-n_channels // cost.vector) * cost.vector / n_channels
             sample, segment, window = map(of, cost.segments)
