@@ -15,6 +15,9 @@
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #elif defined(_M_ARM64)
@@ -296,9 +299,19 @@ void run_rows(const Rows& rows, int count, void (*body)(void*, int, int), void* 
         static_cast<Team*>(rows.team)->meet(count, pieces, body, self);
 }
 
-struct AlignedDelete {
-    void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
-};
+// Large memory asks for pages of 2 MB: a processor remembers where some 2,000 pages are, and the coefficients of two
+// frames of 512 x 512 take more of 4 KB.
+constexpr std::size_t cache_line = 64, large_page = 2u << 20;
+
+Scratch allocated(std::size_t floats) {
+    const std::size_t bytes = floats * sizeof(float), pages = bytes / large_page;
+    const std::align_val_t alignment{pages > 0 ? large_page : cache_line};
+    const Scratch memory(new (alignment) float[floats], [alignment](float* p) { ::operator delete[](p, alignment); });
+#if defined(MADV_HUGEPAGE)
+    if (pages > 0) madvise(memory.get(), pages * large_page, MADV_HUGEPAGE); // as good as no answer if it fails
+#endif
+    return memory;
+}
 
 } // namespace
 
@@ -343,7 +356,7 @@ Scratch scratch(std::size_t floats) {
     std::lock_guard lock(workspaces_mutex);
     if (floats > own.size) {
         own = {}; // first, so that the old and the new never add up
-        own.memory.reset(new (std::align_val_t{64}) float[floats], AlignedDelete{});
+        own.memory = allocated(floats);
         own.size = floats;
     }
     return own.memory;
