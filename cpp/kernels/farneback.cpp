@@ -6,8 +6,10 @@
 // live in a ring of rows.
 #include "layout.hpp"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #if defined(MMME_VECTOR) && defined(__AVX512F__)
 #include <immintrin.h>
@@ -31,7 +33,7 @@ typedef float Floats __attribute__((vector_size(MMME_VECTOR_BYTES)));
 #else
 using Floats = float;
 #endif
-constexpr int wide = sizeof(Floats) / sizeof(float);
+constexpr int wide = sizeof(Floats) / sizeof(float), lane_bits = std::bit_width(static_cast<unsigned>(wide)) - 1;
 
 template <class Value = Floats> MMME_INLINE Value load(const float* from) {
     Value value;
@@ -109,6 +111,13 @@ MMME_INLINE Floats load_at(const float* from, Index place) {
 template <int n> struct Number {
     static constexpr int value = n;
 };
+template <int... i, class Body> MMME_INLINE void each(std::integer_sequence<int, i...>, Body&& body) {
+    (body(Number<i>{}), ...);
+}
+// body(Number<0>), ..., body(Number<n - 1>)
+template <int n, class Body> MMME_INLINE void each(Body&& body) {
+    each(std::make_integer_sequence<int, n>(), body);
+}
 
 // Floats from one plane to the next. Planes that lie whole multiples of 2 KB apart compete for the same few places of
 // the first cache: a cache line between them saves a tenth of its misses at 512 x 512.
@@ -399,7 +408,8 @@ MMME_INLINE void expand_down(const Expansion& e, const float* const* above, cons
     }
 }
 
-// Likewise sums over columns with even taps and, unless those are null, with odd ones.
+// Likewise sums over columns with even taps and, unless those are null, with odd ones. Few taps are picked from
+// registers, for most loads would cross a cache line.
 template <int n, int vectors>
 MMME_INLINE void expand_across(const float* from, Index x, const float* even, float* to_even, const float* odd,
                                float* to_odd) {
@@ -408,13 +418,29 @@ MMME_INLINE void expand_across(const float* from, Index x, const float* even, fl
         sum[v] = all(even[0]) * load(from + x + v * wide);
         difference[v] = Floats{};
     }
-    MMME_UNROLL
-    for (int k = 1; k <= n; ++k)
-        for (int v = 0; v < vectors; ++v) {
-            const Floats a = load(from + x + v * wide - k), b = load(from + x + v * wide + k);
-            sum[v] += all(even[k]) * (b + a);
-            if (odd) difference[v] += all(odd[k]) * (b - a);
-        }
+    const auto add = [&](int k, int v, Floats a, Floats b) MMME_INLINED {
+        sum[v] += all(even[k]) * (b + a);
+        if (odd) difference[v] += all(odd[k]) * (b - a);
+    };
+    if constexpr (shifts && n <= 8) {
+        constexpr int around = (n + wide - 1) / wide, seen = vectors + 2 * around;
+        Floats values[seen];
+        for (int i = 0; i < seen; ++i) values[i] = load(from + x + (i - around) * wide);
+        const auto at = [&](auto place, int v) MMME_INLINED { // of the v-th vector
+            constexpr int i = place.value + around * wide, within = i % wide;
+            const Floats* low = values + v + i / wide;
+            return within == 0 ? low[0] : shifted<within>(low[0], low[within > 0]);
+        };
+        each<n>([&](auto number) MMME_INLINED {
+            constexpr int k = number.value + 1;
+            for (int v = 0; v < vectors; ++v) add(k, v, at(Number<-k>{}, v), at(Number<k>{}, v));
+        });
+    } else {
+        MMME_UNROLL
+        for (int k = 1; k <= n; ++k)
+            for (int v = 0; v < vectors; ++v)
+                add(k, v, load(from + x + v * wide - k), load(from + x + v * wide + k));
+    }
     for (int v = 0; v < vectors; ++v) {
         store(to_even + x + v * wide, sum[v]);
         if (odd) store(to_odd + x + v * wide, difference[v]);
@@ -447,7 +473,7 @@ void expand_row(const float* image, const Level& level, const Expansion& e, int 
         }
     };
     x = 0;
-    across(Number<4>{});
+    across(Number<2>{});
     across(Number<1>{});
     for (int c = 0; c < planes; ++c) fill(to + c * stride + level.row, stride - level.row, 0.0f); // taps may touch it
 }
@@ -553,6 +579,20 @@ struct Span {
     int left, right, top, bottom;
 };
 
+template <class Choose> MMME_INLINE int floor_of(Floats values, Choose&& choose) {
+    float lane[wide];
+    if constexpr (shifts) {
+        each<lane_bits>([&](auto number) MMME_INLINED {
+            values = choose(values, shifted<(wide >> (number.value + 1))>(values, values));
+        });
+        store(lane, values);
+    } else {
+        store(lane, values);
+        for (int i = 1; i < wide; ++i) lane[0] = choose(lane[0], lane[i]);
+    }
+    return static_cast<int>(std::floor(lane[0]));
+}
+
 Span span_of(const SystemsRow& row, int x, int groups) {
     Floats left = all(limit), right = all(-limit), top = left, bottom = right;
     for (int i = x; i < x + groups * lanes; i += wide) {
@@ -562,22 +602,11 @@ Span span_of(const SystemsRow& row, int x, int groups) {
         top = least(v, top);
         bottom = most(v, bottom);
     }
-    float ends[4][wide];
-    store(ends[0], left);
-    store(ends[1], right);
-    store(ends[2], top);
-    store(ends[3], bottom);
-    for (int i = 1; i < wide; ++i) {
-        ends[0][0] = ends[0][i] < ends[0][0] ? ends[0][i] : ends[0][0];
-        ends[1][0] = ends[1][i] > ends[1][0] ? ends[1][i] : ends[1][0];
-        ends[2][0] = ends[2][i] < ends[2][0] ? ends[2][i] : ends[2][0];
-        ends[3][0] = ends[3][i] > ends[3][0] ? ends[3][i] : ends[3][0];
-    }
     // What rounding carries to the next pixel is between the same two taps.
-    const auto floor = [](float end) {
-        return static_cast<int>(std::floor(end < -limit ? -limit : end < limit ? end : limit));
-    };
-    return {floor(ends[0][0]), floor(ends[1][0]), floor(ends[2][0]), floor(ends[3][0])};
+    const auto least_of = [](auto a, auto b) { return a < b ? a : b; };
+    const auto most_of = [](auto a, auto b) { return a > b ? a : b; };
+    return {floor_of(most(left, all(-limit)), least_of), floor_of(least(right, all(limit)), most_of),
+            floor_of(most(top, all(-limit)), least_of), floor_of(least(bottom, all(limit)), most_of)};
 }
 
 // Is the point one between pixels of the frame? 1 or 0.
@@ -659,7 +688,7 @@ MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin,
         const Floats x1 = dx - floats(first), x0 = one - x1;
         Floats w[rows][2];
         for (int j = 0; j < rows; ++j) w[j][0] = wy[j] * x0, w[j][1] = wy[j] * x1;
-        const auto sampled = [&](int c) {
+        const auto sampled = [&](int c) MMME_INLINED {
             Floats sum;
             for (int j = 0; j < rows; ++j) {
                 const Floats high = load(lines[j] + c * stride + wide), l = low[j][c];
@@ -676,7 +705,7 @@ MMME_NOINLINE void form_near(const SystemsRow& row, const Span& span, int begin,
         Floats w[rows][columns];
         for (int j = 0; j < rows; ++j)
             for (int k = 0; k < columns; ++k) w[j][k] = wy[j] * wx[k];
-        const auto sampled = [&](int c) {
+        const auto sampled = [&](int c) MMME_INLINED {
             Floats sum[rows]; // apart: one chain of nine would take long
             for (int j = 0; j < rows; ++j) {
                 sum[j] = w[j][0] * load(lines[j] + c * stride);

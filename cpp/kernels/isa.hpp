@@ -15,10 +15,12 @@
 #define MMME_LANES __pragma(loop(ivdep))
 #define MMME_UNROLL
 #define MMME_INLINE static __forceinline
+#define MMME_INLINED [[msvc::forceinline]]
 #define MMME_NOINLINE __declspec(noinline)
 #else
 #define MMME_RESTRICT __restrict__
 #define MMME_INLINE static inline __attribute__((always_inline))
+#define MMME_INLINED __attribute__((always_inline)) // of a lambda, after its parameters
 #define MMME_NOINLINE __attribute__((noinline))
 #define MMME_UNROLL _Pragma("GCC unroll 32")
 #ifdef __clang__
