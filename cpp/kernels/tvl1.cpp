@@ -721,14 +721,17 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
         offset -= from.size();
         State s(memory, at);
         share(at.height + 1, [&](int begin, int end) { s.clear(begin, end); });
-        if (level < levels - 1 || use_initial) {
-            const bool first = level == levels - 1;
-            const Level coarser = level_at(height, width, p, first ? level : level + 1);
+        if (level < levels - 1) {
+            const Level coarser = level_at(height, width, p, level + 1);
             for (int plane = 0; plane < flow_planes; ++plane)
                 resize_linear(compact(flow, coarser, plane), s.plane(0, plane),
                               static_cast<double>(coarser.height) / at.height,
-                              static_cast<double>(coarser.width) / at.width,
-                              first ? 1.0f : static_cast<float>(1 / p.scale_step), taps, share);
+                              static_cast<double>(coarser.width) / at.width, static_cast<float>(1 / p.scale_step), taps,
+                              share);
+        } else if (use_initial) {
+            for (int plane = 0; plane < flow_planes; ++plane)
+                for (int y = 0; y < at.height; ++y)
+                    std::memcpy(s.flow(0, plane, y), compact(flow, at, plane).row(y), sizeof(float) * at.width);
         }
         solve_level(s, from, to, p, share);
         share(at.height, [&](int begin, int end) {
