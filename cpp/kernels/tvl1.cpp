@@ -754,16 +754,15 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
 }
 
 // The flow of the pair before is right up to a fraction of a pixel, which the finest level alone resolves. A first warp
-// of one iteration only lets the median smooth that flow before the warp that counts, which has two rounds of
-// iterations, a fifth longer than others. Of noisy films these settings give flow at least as near to the truth as a
-// cold start (docs/performance.md).
+// of one iteration only lets the median smooth that flow before the warp that counts. Of noisy films these settings
+// give flow about as near to the truth as a cold start, mostly nearer (docs/performance.md). Pairs that need more than
+// four rounds of iterations, as across a cut, are those where none would do.
 TVL1 tvl1_resumed(const TVL1& p) {
     TVL1 resumed = p;
     resumed.scales = 1;
     resumed.warps = p.warps < 2 ? p.warps : 2;
-    resumed.epsilon = 0.5 * p.epsilon;
-    resumed.outer_iterations = p.outer_iterations < 2 ? p.outer_iterations : 2;
-    resumed.inner_iterations = p.inner_iterations + p.inner_iterations / 5;
+    resumed.epsilon = 0.6 * p.epsilon;
+    resumed.outer_iterations = p.outer_iterations < 4 ? p.outer_iterations : 4;
     resumed.resumed = true;
     return resumed;
 }

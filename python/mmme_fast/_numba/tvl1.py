@@ -278,8 +278,7 @@ def tvl1(
 
     def solve(
         first: list[Any], second: list[Any], out: NDArray[np.float32], start: bool, sizes: Any = sizes,
-        warps: int = warps, epsilon: float = epsilon, outer: int = outer_iterations, inner: int = inner_iterations,
-        resumed: bool = False,
+        warps: int = warps, epsilon: float = epsilon, outer: int = outer_iterations, resumed: bool = False,
     ) -> None:  # fmt: skip
         if start:  # beyond 65536 is outside every frame
             u = shrunk(np.ascontiguousarray(np.moveaxis(np.clip(out, -65536, 65536), 2, 0)), scale_step, sizes)[-1]
@@ -291,13 +290,14 @@ def tvl1(
                 _, height, width = u.shape
                 u = resized(u, size, (height / size[0], width / size[1]), 1 / scale_step)
             enough = float(np.float32(epsilon * epsilon * (size[0] * size[1])))
-            _solve_level(u, grey, packed, tau, lambda_, theta, warps, enough, inner, outer, median, resumed)
+            _solve_level(
+                u, grey, packed, tau, lambda_, theta, warps, enough, inner_iterations, outer, median, resumed
+            )
         out[...] = np.moveaxis(u, 0, 2)
 
     resume = partial(
-        solve, sizes=sizes[:1], warps=min(warps, 2), epsilon=0.5 * epsilon, outer=min(outer_iterations, 2),
-        inner=inner_iterations + inner_iterations // 5, resumed=True,
-    )  # fmt: skip
+        solve, sizes=sizes[:1], warps=min(warps, 2), epsilon=0.6 * epsilon, outer=min(outer_iterations, 4), resumed=True
+    )
 
     def misfit(first: list[Any], second: list[Any], out: NDArray[np.float32]) -> float:
         return float(_misfit(first[0][0], second[0][0], out))
