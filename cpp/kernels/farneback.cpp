@@ -438,8 +438,7 @@ MMME_INLINE void expand_across(const float* from, Index x, const float* even, fl
     } else {
         MMME_UNROLL
         for (int k = 1; k <= n; ++k)
-            for (int v = 0; v < vectors; ++v)
-                add(k, v, load(from + x + v * wide - k), load(from + x + v * wide + k));
+            for (int v = 0; v < vectors; ++v) add(k, v, load(from + x + v * wide - k), load(from + x + v * wide + k));
     }
     for (int v = 0; v < vectors; ++v) {
         store(to_even + x + v * wide, sum[v]);

@@ -724,10 +724,9 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
         if (level < levels - 1) {
             const Level coarser = level_at(height, width, p, level + 1);
             for (int plane = 0; plane < flow_planes; ++plane)
-                resize_linear(compact(flow, coarser, plane), s.plane(0, plane),
-                              static_cast<double>(coarser.height) / at.height,
-                              static_cast<double>(coarser.width) / at.width, static_cast<float>(1 / p.scale_step), taps,
-                              share);
+                resize_linear(
+                    compact(flow, coarser, plane), s.plane(0, plane), static_cast<double>(coarser.height) / at.height,
+                    static_cast<double>(coarser.width) / at.width, static_cast<float>(1 / p.scale_step), taps, share);
         } else if (use_initial) {
             for (int plane = 0; plane < flow_planes; ++plane)
                 for (int y = 0; y < at.height; ++y)

@@ -290,9 +290,7 @@ def tvl1(
                 _, height, width = u.shape
                 u = resized(u, size, (height / size[0], width / size[1]), 1 / scale_step)
             enough = float(np.float32(epsilon * epsilon * (size[0] * size[1])))
-            _solve_level(
-                u, grey, packed, tau, lambda_, theta, warps, enough, inner_iterations, outer, median, resumed
-            )
+            _solve_level(u, grey, packed, tau, lambda_, theta, warps, enough, inner_iterations, outer, median, resumed)
         out[...] = np.moveaxis(u, 0, 2)
 
     resume = partial(
