@@ -578,6 +578,7 @@ struct Span {
     int left, right, top, bottom;
 };
 
+// Of all lanes, by a choice of two at a time.
 template <class Choose> MMME_INLINE int floor_of(Floats values, Choose&& choose) {
     float lane[wide];
     if constexpr (shifts) {

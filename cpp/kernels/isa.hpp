@@ -15,7 +15,7 @@
 #define MMME_LANES __pragma(loop(ivdep))
 #define MMME_UNROLL
 #define MMME_INLINE static __forceinline
-#define MMME_INLINED [[msvc::forceinline]]
+#define MMME_INLINED
 #define MMME_NOINLINE __declspec(noinline)
 #else
 #define MMME_RESTRICT __restrict__

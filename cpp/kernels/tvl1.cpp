@@ -754,8 +754,8 @@ void tvl1_solve(const float* prev, const float* curr, float* flow, bool use_init
 
 // The flow of the pair before is right up to a fraction of a pixel, which the finest level alone resolves. A first warp
 // of one iteration only lets the median smooth that flow before the warp that counts. Of noisy films these settings
-// give flow about as near to the truth as a cold start, mostly nearer (docs/performance.md). Pairs that need more than
-// four rounds of iterations, as across a cut, are those where none would do.
+// give flow about as near to the truth as a cold start, mostly nearer (docs/performance.md). Pairs that have not ended
+// after four rounds of iterations are mostly those across a cut, which would never end.
 TVL1 tvl1_resumed(const TVL1& p) {
     TVL1 resumed = p;
     resumed.scales = 1;

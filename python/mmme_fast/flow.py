@@ -65,10 +65,10 @@ def tvl1(
         Flow to start from, in pixels.
     warm_start : int, default 0
         For films, whose neighbouring flows are alike, several times faster: each pair goes on from the flow of the pair
-        before it, on the finest level alone, with 0.6 of epsilon and at most 2 warps: the first one iteration long,
-        the last at most 4 times inner_iterations. Every warm_start-th pair starts afresh (0: all do), and
-        so does one that the flow before it explains badly, as beyond a cut: where the mean of
-        ``|curr(x + flow) - prev|`` exceeds 1.5 times that of the last fresh flow or of no flow, plus half a grey level.
+        before it, on the finest level alone, with 0.6 of epsilon and at most 2 warps: the first one iteration long, the
+        last at most 4 times inner_iterations. Every warm_start-th pair starts afresh (0: all do), and so does one that
+        the flow before it explains badly, as beyond a cut: where the mean of ``|curr(x + flow) - prev|`` exceeds 1.5
+        times that of the last fresh flow or of no flow, plus half a grey level.
         The result does not depend on the number of threads; calls with a multiple of warm_start pairs give together
         what one call gives.
     threads : int, optional
