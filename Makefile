@@ -2,6 +2,7 @@
 # make test           install what the tests need and run them
 # make test-opencv4   the flow methods and the patch of cv2 once more, with the older OpenCV
 # make test-sanitize  the tests of all that is native, under AddressSanitizer and UndefinedBehaviorSanitizer
+# make test-avx512    the same on the AVX-512 kernels, emulated where the CPU has no AVX-512
 # make test-threads   what runs on several threads once more, under ThreadSanitizer
 # make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
 # make cases          10,000 cases of native kernels beside their Numba twins
@@ -17,7 +18,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find cpp python -name '*.[ch]pp' -o -name '*.py' -o -name '*.pyi')
 
-.PHONY: demo test test-opencv4 test-sanitize test-threads fuzz cases soak wheels bench accuracy roofline docs lint clean
+.PHONY: demo test test-opencv4 test-sanitize test-avx512 test-threads fuzz cases soak wheels bench accuracy roofline docs lint clean
 
 demo: .venv/for-demo
 	$(BIN)/mmme-fast demo --out demo
@@ -41,13 +42,16 @@ build/opencv4: | $(BIN)/python
 RUNTIMES := $$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)
 SANITIZED := LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized
 
-# Compilers, browsers and pages under the sanitizers would tell nothing, and twins are what `make fuzz` runs. What
-# measures or limits the memory of a process measures theirs.
-UNSANITIZED := build docs bench report twins
+# Compilers, browsers and pages would tell nothing there, and twins are what `make fuzz` runs. What measures or limits
+# the memory of a process measures the sanitizers'.
+NOT_KERNELS := build docs bench report twins
 MEMORY := little_memory or release_reaches or damage_at_random or minute_of_film
 
 test-sanitize: build/sanitized
-	$(SANITIZED) $(PYTEST) -k "not numba and not ($(MEMORY))" $(UNSANITIZED:%=--ignore=tests/test_%.py) $(ARGS)
+	$(SANITIZED) $(PYTEST) -k "not numba and not ($(MEMORY))" $(NOT_KERNELS:%=--ignore=tests/test_%.py) $(ARGS)
+
+test-avx512: build/emulated
+	PYTHONPATH=build/emulated $(PYTEST) -k "not numba and not baseline and not avx2" $(NOT_KERNELS:%=--ignore=tests/test_%.py) $(ARGS)
 
 # Python is not sanitized here either. A fork is not for ThreadSanitizer, and its memory must lie where it expects it.
 test-threads: build/sanitized-threads
@@ -75,12 +79,12 @@ build/libfuzzer.so: .venv/for-test
 soak: .venv/for-test
 	$(BIN)/python tests/soak.py
 
-SANITIZER := ON
-build/sanitized-threads: SANITIZER := thread
-build/sanitized build/sanitized-threads: .venv/for-test
-	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ \
-	  --config-settings=build-dir=$(@:build/sanitized%=build/sanitize%) \
-	  --config-settings=cmake.define.MMME_SANITIZE=$(SANITIZER) .
+DEFINE := MMME_SANITIZE=ON
+build/sanitized-threads: DEFINE := MMME_SANITIZE=thread
+build/emulated: DEFINE := MMME_EMULATE_AVX512=ON
+build/sanitized build/sanitized-threads build/emulated: .venv/for-test
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ --config-settings=build-dir=$@-objects \
+	  --config-settings=cmake.define.$(DEFINE) .
 	touch $@
 
 wheels:
@@ -105,7 +109,7 @@ lint: .venv/for-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $$(find cpp -name '*.[ch]pp')
+	$(BIN)/clang-format --dry-run --Werror $$(find cpp tests -name '*.[ch]pp')
 	$(BIN)/python -c "import mmme_fast; assert 'baseline' in mmme_fast.backends(), 'the kernels did not compile without warnings'"
 	if command -v clang++; then $(MAKE) build/clang/selfcheck; else echo "no clang++: the kernels were not compiled with it"; fi
 
