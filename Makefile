@@ -2,7 +2,7 @@
 # make test           install what the tests need and run them
 # make test-opencv4   the flow methods and the patch of cv2 once more, with the older OpenCV
 # make test-sanitize  the tests of all that is native, under AddressSanitizer and UndefinedBehaviorSanitizer
-# make test-avx512    the same on the AVX-512 kernels, emulated where the CPU has no AVX-512
+# make test-avx512    the same on the AVX-512 kernels, emulated, for a CPU without AVX-512
 # make test-threads   what runs on several threads once more, under ThreadSanitizer
 # make fuzz           bad input without end: ten minutes each for arrays and films, under the same sanitizers
 # make cases          10,000 cases of native kernels beside their Numba twins
@@ -42,8 +42,8 @@ build/opencv4: | $(BIN)/python
 RUNTIMES := $$(for l in asan ubsan stdc++; do $(CXX) -print-file-name=lib$$l.so; done | xargs)
 SANITIZED := LD_PRELOAD="$(RUNTIMES)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized
 
-# Compilers, browsers and pages would tell nothing there, and twins are what `make fuzz` runs. What measures or limits
-# the memory of a process measures the sanitizers'.
+# Compilers, browsers and pages would tell nothing of the kernels, and twins are what `make fuzz` runs. What measures or
+# limits the memory of a process measures the sanitizers'.
 NOT_KERNELS := build docs bench report twins
 MEMORY := little_memory or release_reaches or damage_at_random or minute_of_film
 
@@ -79,12 +79,14 @@ build/libfuzzer.so: .venv/for-test
 soak: .venv/for-test
 	$(BIN)/python tests/soak.py
 
+# Kernels that do not compile leave an install on Numba, on which these tests would say nothing.
 DEFINE := MMME_SANITIZE=ON
 build/sanitized-threads: DEFINE := MMME_SANITIZE=thread
 build/emulated: DEFINE := MMME_EMULATE_AVX512=ON
 build/sanitized build/sanitized-threads build/emulated: .venv/for-test
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target $@ --config-settings=build-dir=$@-objects \
 	  --config-settings=cmake.define.$(DEFINE) .
+	ls $@/mmme_fast/_core*.so
 	touch $@
 
 wheels:

@@ -47,17 +47,15 @@ bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
            __builtin_cpu_supports("bmi2");
 }
+bool has_avx512() {
 #ifdef MMME_EMULATE_AVX512
-bool has_avx512() {
     return has_avx2();
-}
 #else
-bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
-}
 #endif
+}
 #endif
 #endif
 

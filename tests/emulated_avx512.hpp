@@ -92,5 +92,6 @@ inline __m512 emulated_permute(__m512 low, __m512i places, __m512 high) {
 #define _mm512_cmp_ps_mask(a, b, equal) emulated_equal(a, b)
 #define _mm512_cvtss_f32(a) ((a)[0])
 #undef _mm512_maskz_extractf32x8_ps
-#define _mm512_maskz_extractf32x8_ps(all, a, half) (half ? std::bit_cast<Halves>(a).high : std::bit_cast<Halves>(a).low)
+#define _mm512_maskz_extractf32x8_ps(all, a, half)                                                                     \
+    ((half) ? std::bit_cast<Halves>(a).high : std::bit_cast<Halves>(a).low)
 #define _mm512_permutex2var_ps(low, places, high) emulated_permute(low, places, high)
